@@ -1,0 +1,1 @@
+"""Simulators, builders and deadlines shared by the tests; no mocks."""
