@@ -1,0 +1,77 @@
+# Each target makes its own virtual environment (.venv) when it is missing or older than pyproject.toml.
+# Needs Python 3.11 or newer and a package index; nothing else. `make` alone lists the targets.
+#   PYTHON=…     the interpreter to make .venv with (default: the first of python3, python3.13 … that is new enough)
+#   PIP_ARGS=…   more arguments for pip, for example another index with a smaller build of torch
+#   ARGS=…       more arguments for pytest (make test) or the demo (make demo)
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+PIP_ARGS ?=
+ARGS ?=
+BENCHES = $(sort $(wildcard tests/bench/bench_*.py))
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+
+demo: $(VENV)/.producer ## a network of four nodes, a producer and an audit on this machine (at most 2 minutes)
+	@$(BIN)/facechain demo $(ARGS)
+
+test: $(VENV)/.dev ## all tests (at most 10 minutes)
+	@marks='not gpu'; \
+	if ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+	  echo 'make test: no Chromium found, so the browser tests are left out (install: apt-get install chromium)' >&2; \
+	  marks="$$marks and not browser"; \
+	fi; \
+	$(BIN)/pytest -m "$$marks" --durations=15 --durations-min=2 $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts, Dockerfile
+	@echo '== ruff check'; $(BIN)/ruff check .
+	@echo '== ruff format'; $(BIN)/ruff format --check .
+	@echo '== mypy'; $(BIN)/mypy
+	@echo '== import contracts'; $(BIN)/lint-imports --no-logo
+	@echo '== hadolint'; $(BIN)/hadolint docker/Dockerfile && echo 'Dockerfile clean'
+
+bench: $(VENV)/.dev ## measure what docs/ states
+	@for bench in $(BENCHES); do echo "== $$bench" >&2; PYTHONPATH=tests $(BIN)/python "$$bench"; done
+
+clean: ## remove the virtual environment, builds and caches
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# What pip has to say goes to stderr: the last line of `make demo` on stdout is the demo's.
+$(VENV)/bin/python:
+	@python='$(PYTHON)'; \
+	if [ -z "$$python" ]; then \
+	  for name in python3 python3.13 python3.12 python3.11 python3.14; do \
+	    if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$$name"; break; fi; \
+	  done; \
+	fi; \
+	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  echo "make: expected Python 3.11 or newer, got $$(python3 --version 2>&1 || true); install it, or name one: make PYTHON=/path/to/python3.12 …" >&2; exit 1; \
+	fi; \
+	echo "make: creating $(VENV) with $$("$$python" --version)" >&2; \
+	"$$python" -m venv $(VENV) >&2 || { rm -rf $(VENV); \
+	  echo "make: expected a Python with the venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+define install
+	@echo 'make: installing facechain-node[$(1)] into $(VENV); the first time this takes minutes (torch is large)' >&2
+	@$(BIN)/python -m pip install --progress-bar off $(PIP_ARGS) -e '.[$(1)]' \
+	  | sed -u -n 's/^Collecting /  resolving /p; s/^Installing collected.*/  unpacking (this is the slow part)/p; s/^Successfully installed.*/  installed/p' >&2
+endef
+
+$(VENV)/.producer: pyproject.toml | $(VENV)/bin/python
+	$(call install,producer)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(call install,producer$(comma)dev)
+	@touch $(VENV)/.producer $@
+
+comma := ,
