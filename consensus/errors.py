@@ -141,7 +141,7 @@ class RuleViolation(ConsensusError):
         self.got = got
 
 
-class Temporary(RuleViolation):  # noqa: N818 - a state of affairs that passes, not an error of anybody's
+class Temporary(RuleViolation):
     """A rule is not met yet. Never punished, never remembered; the same object may be offered again."""
 
     permanent = False

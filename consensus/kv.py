@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final, Protocol
 
-import msgpack
-
+from .encoding import as_array, as_bytes, as_list, pack, unpack
 from .errors import DecodeError
 
 MAX_KEY_BYTES: Final = 256
@@ -34,6 +34,13 @@ class Bucket(StrEnum):
     PARAMETERS_TREE = "parameters-tree"
     HISTORY = "history"
     META_STATE = "meta-state"
+
+
+_BUCKET_NAMES: Final = frozenset(bucket.value for bucket in Bucket)
+
+
+class MissingNode(LookupError):
+    """A tree's stored node is not there: the store is damaged, or belongs to another state. Nobody's fault."""
 
 
 class Nodes(Protocol):
@@ -90,43 +97,34 @@ class Delta:
 
     def encode(self) -> bytes:
         """Return canonical MessagePack: an array of [bucket str, key bin, old bin|nil, new bin|nil]."""
-        packed: bytes = msgpack.packb([[c.bucket.value, c.key, c.old, c.new] for c in self.changes])
-        return packed
+        return pack([[c.bucket.value, c.key, c.old, c.new] for c in self.changes])
 
     @classmethod
     def decode(cls, data: bytes) -> Delta:
         """Read what `encode` wrote; DecodeError on anything else, including another order or encoding."""
-        try:
-            rows = msgpack.unpackb(data, use_list=True, raw=False, strict_map_key=True)
-        except (ValueError, msgpack.UnpackException, RecursionError) as error:
-            raise DecodeError("delta", expected="MessagePack", got=type(error).__name__) from error
-        if not isinstance(rows, list):
-            raise DecodeError("delta", expected="an array", got=type(rows).__name__)
-        delta = cls(changes=tuple(_change_from(row) for row in rows))
-        _check_order(delta.changes)
-        if delta.encode() != data:
-            raise DecodeError("delta", expected="the canonical encoding", got="another encoding")
-        return delta
+        rows = as_list(unpack(data, max_bytes=len(data), max_items=len(data)), "delta", max_items=len(data))
+        changes = tuple(_change_from(row) for row in rows)
+        _check_order(changes)
+        return cls(changes=changes)
 
 
 def _change_from(row: object) -> Change:
-    if not isinstance(row, list) or len(row) != _CHANGE_FIELDS:
-        raise DecodeError("delta row", expected=f"an array of {_CHANGE_FIELDS}", got=type(row).__name__)
-    name, key, old, new = row
-    if not isinstance(name, str) or name not in Bucket:
+    name, key, old, new = as_array(row, "delta row", _CHANGE_FIELDS)
+    if not isinstance(name, str) or name not in _BUCKET_NAMES:
         raise DecodeError("delta bucket", expected="the name of a bucket", got=repr(name)[:40])
-    if not isinstance(key, bytes) or len(key) > MAX_KEY_BYTES:
-        raise DecodeError("delta key", expected=f"at most {MAX_KEY_BYTES} bytes", got=type(key).__name__)
-    for value in (old, new):
-        if not isinstance(value, bytes | None):
-            raise DecodeError("delta value", expected="bytes or nil", got=type(value).__name__)
-    if old == new:
+    change = Change(
+        bucket=Bucket(name),
+        key=as_bytes(key, "delta key", max_size=MAX_KEY_BYTES),
+        old=None if old is None else as_bytes(old, "delta old value"),
+        new=None if new is None else as_bytes(new, "delta new value"),
+    )
+    if change.old == change.new:
         raise DecodeError("delta row", expected="a real change", got="the same value before and after")
-    return Change(bucket=Bucket(name), key=key, old=old, new=new)
+    return change
 
 
 def _check_order(changes: tuple[Change, ...]) -> None:
-    for before, after in zip(changes, changes[1:], strict=False):
+    for before, after in pairwise(changes):
         if (before.bucket, before.key) >= (after.bucket, after.key):
             raise DecodeError(
                 "delta order", expected="ascending (bucket, key)", got="out of order or repeated"
