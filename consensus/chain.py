@@ -1,0 +1,299 @@
+"""The tree of known headers and the choice of the best chain.
+
+Owns headers in memory, which of them have a body, which are invalid, and from these the best
+candidate and the way there. It holds no state and no bodies: the node's chain state executes a
+:class:`ReorgPlan` against its store and reports back what was connected or refused.
+
+Fork choice: most cumulative work among chains whose bodies are all here; of equal work the one
+that was complete first. A chain that leaves the active one below the highest accepted checkpoint,
+or deeper than ``max_reorg``, is not followed.
+
+Source: ``docs/protocol.md``, section "Fork choice".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from .block import SealedHeader
+from .errors import RuleViolation, Temporary
+from .params import MEDIAN_TIME_SPAN, Params
+from .validation import HeaderContext, check_header, median_time_past, next_bits
+from .work import block_work
+
+LOCATOR_DENSE = 10
+"""A locator names this many hashes one by one before its steps double (as in Bitcoin)."""
+
+UNLIMITED_REORG = 2**63
+
+
+class HeaderNode:
+    """One known header: what fork choice and header checks need of it."""
+
+    __slots__ = (
+        "anchor_time_ms",
+        "arrival",
+        "bits",
+        "chainwork",
+        "has_body",
+        "hash",
+        "height",
+        "invalid",
+        "linked",
+        "parent",
+        "producer",
+        "time_ms",
+    )
+
+    def __init__(self, sealed: SealedHeader, parent: HeaderNode | None) -> None:
+        """Hang a header below its parent; the root of the tree has none and no work."""
+        header = sealed.header
+        self.hash = header.hash
+        self.height = header.height
+        self.time_ms = header.time_ms
+        self.bits = header.bits
+        self.producer = header.producer
+        self.parent = parent
+        self.chainwork: int = 0 if parent is None else parent.chainwork + block_work(header.bits)
+        self.anchor_time_ms: int | None = _anchor_time(header.height, header.time_ms, parent)
+        self.has_body = False
+        self.linked = False
+        """All bodies from block 0 to here are known and none is invalid."""
+        self.invalid = False
+        self.arrival = 0
+        """Order in which nodes became linked; breaks ties of work."""
+
+    def ancestors(self) -> Iterator[HeaderNode]:
+        """Yield this node, its parent, and so on down to block 0."""
+        node: HeaderNode | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+
+def _anchor_time(height: int, time_ms: int, parent: HeaderNode | None) -> int | None:
+    if height == 1:
+        return time_ms
+    return None if parent is None else parent.anchor_time_ms
+
+
+@dataclass(frozen=True, slots=True)
+class ReorgPlan:
+    """The way from the active tip to another one."""
+
+    fork: HeaderNode
+    disconnect: tuple[HeaderNode, ...]
+    """Active blocks above the fork point, highest first."""
+    connect: tuple[HeaderNode, ...]
+    """Blocks to connect, lowest first."""
+
+
+class BlockTree:
+    """All known headers. The active chain is a list, so lookups by height are O(1)."""
+
+    def __init__(self, genesis: SealedHeader, params: Params) -> None:
+        """Start with block 0 as the active tip."""
+        self._params = params
+        root = HeaderNode(genesis, None)
+        root.has_body = root.linked = True
+        self.active: list[HeaderNode] = [root]
+        self.nodes: dict[bytes, HeaderNode] = {root.hash: root}
+        self.best_header = root
+        """Most work among headers that are not known to be invalid, bodies or not."""
+        self._children: dict[bytes, list[HeaderNode]] = {}
+        self._candidates: set[HeaderNode] = set()
+        self._arrivals = 0
+
+    @property
+    def tip(self) -> HeaderNode:
+        """Return the tip of the active chain."""
+        return self.active[-1]
+
+    def get(self, block_hash: bytes) -> HeaderNode | None:
+        """Return a known header."""
+        return self.nodes.get(block_hash)
+
+    def is_active(self, node: HeaderNode) -> bool:
+        """Tell whether a node is on the active chain."""
+        return node.height < len(self.active) and self.active[node.height] is node
+
+    def context(self, parent: HeaderNode) -> HeaderContext:
+        """Summarise the ancestors of a header whose parent is ``parent``."""
+        window = max(MEDIAN_TIME_SPAN, self._params.producer_window)
+        line = list(islice(parent.ancestors(), window))
+        share = max(self._params.producer_window - 1, 0)
+        return HeaderContext(
+            parent_hash=parent.hash,
+            parent_time_ms=parent.time_ms,
+            height=parent.height + 1,
+            median_time_ms=median_time_past([node.time_ms for node in line[MEDIAN_TIME_SPAN - 1 :: -1]]),
+            bits=next_bits(
+                self._params,
+                parent_height=parent.height,
+                parent_time_ms=parent.time_ms,
+                anchor_time_ms=parent.anchor_time_ms,
+            ),
+            recent_producers=tuple(node.producer for node in line[:share] if node.height > 0),
+        )
+
+    def add_header(self, sealed: SealedHeader) -> HeaderNode:
+        """Check a header against its ancestors and add it; a known header is returned as it is.
+
+        Seal, clock and checkpoints are the caller's to check first.
+
+        Raises:
+            Temporary: missing-parent.
+            RuleViolation: bad-prevblk when the parent is invalid, or any rule of ``check_header``.
+        """
+        known = self.nodes.get(sealed.hash)
+        if known is not None:
+            return known
+        parent = self.nodes.get(sealed.header.previous)
+        if parent is None:
+            raise Temporary("missing-parent", expected="a known parent", got=sealed.header.previous.hex())
+        if parent.invalid:
+            raise RuleViolation("bad-prevblk", expected="a valid parent", got=parent.hash.hex())
+        check_header(sealed.header, self.context(parent), self._params)
+        return self.restore(sealed)
+
+    def restore(self, sealed: SealedHeader) -> HeaderNode:
+        """Add a header that was checked before, as when a store is opened; its parent must be known."""
+        node = HeaderNode(sealed, self.nodes[sealed.header.previous])
+        self.nodes[node.hash] = node
+        self._children.setdefault(sealed.header.previous, []).append(node)
+        if node.chainwork > self.best_header.chainwork:
+            self.best_header = node
+        return node
+
+    def mark_body(self, node: HeaderNode) -> None:
+        """Note that a block's body is at hand; descendants that waited for it become candidates."""
+        node.has_body = True
+        waiting = [node]
+        while waiting:
+            item = waiting.pop(0)
+            if (
+                item.linked
+                or item.invalid
+                or not item.has_body
+                or item.parent is None
+                or not item.parent.linked
+            ):
+                continue
+            item.linked = True
+            self._arrivals += 1
+            item.arrival = self._arrivals
+            self._candidates.add(item)
+            waiting.extend(self._children.get(item.hash, ()))
+
+    def mark_invalid(self, node: HeaderNode) -> None:
+        """Refuse a block and all its descendants for good."""
+        waiting = [node]
+        while waiting:
+            item = waiting.pop()
+            item.invalid = True
+            item.linked = False
+            self._candidates.discard(item)
+            waiting.extend(self._children.get(item.hash, ()))
+        if self.best_header.invalid:
+            valid = (item for item in self.nodes.values() if not item.invalid)
+            self.best_header = max(valid, key=lambda item: item.chainwork)
+
+    def best_candidate(
+        self, *, checkpoint_height: int = 0, max_reorg: int = UNLIMITED_REORG
+    ) -> HeaderNode | None:
+        """Return the node to move to, or None when the tip is best.
+
+        Candidates with less work than the tip are forgotten: they come back as ancestors of a better one.
+        """
+        tip = self.tip
+        self._candidates = {node for node in self._candidates if node.chainwork > tip.chainwork}
+        for node in sorted(self._candidates, key=lambda item: (-item.chainwork, item.arrival)):
+            fork = self.fork_point(node)
+            if (fork.height >= checkpoint_height and tip.height - fork.height <= max_reorg) or fork is tip:
+                return node
+        return None
+
+    def refused_candidates(self, *, checkpoint_height: int, max_reorg: int) -> tuple[HeaderNode, ...]:
+        """Return chains with more work that the checkpoint or ``max_reorg`` keeps this node from."""
+        tip = self.tip
+        found = []
+        for node in self._candidates:
+            if node.chainwork > tip.chainwork:
+                fork = self.fork_point(node)
+                if fork is not tip and (
+                    fork.height < checkpoint_height or tip.height - fork.height > max_reorg
+                ):
+                    found.append(node)
+        return tuple(found)
+
+    def fork_point(self, node: HeaderNode) -> HeaderNode:
+        """Return the last common block of the active chain and the chain of ``node``."""
+        return next(item for item in node.ancestors() if self.is_active(item))
+
+    def plan(self, target: HeaderNode) -> ReorgPlan:
+        """Return the blocks to disconnect and to connect on the way to ``target``."""
+        connect = []
+        fork = target
+        while not self.is_active(fork):
+            connect.append(fork)
+            if fork.parent is None:
+                raise ValueError("block: expected one of this tree, got one of another")
+            fork = fork.parent
+        return ReorgPlan(
+            fork=fork,
+            disconnect=tuple(reversed(self.active[fork.height + 1 :])),
+            connect=tuple(reversed(connect)),
+        )
+
+    def set_tip(self, node: HeaderNode) -> None:
+        """Make ``node`` the active tip."""
+        plan = self.plan(node)
+        del self.active[plan.fork.height + 1 :]
+        self.active.extend(plan.connect)
+
+    def locator(self, node: HeaderNode | None = None) -> tuple[bytes, ...]:
+        """Name the chain of ``node`` (default: the best header) with few hashes, newest first."""
+        start = node or self.best_header
+        hashes = []
+        step, wanted = 1, start.height
+        for item in start.ancestors():
+            if item.height in (wanted, 0):
+                hashes.append(item.hash)
+                if len(hashes) >= LOCATOR_DENSE:
+                    step *= 2
+                wanted = item.height - step
+        return tuple(hashes)
+
+    def locate(self, locator: tuple[bytes, ...]) -> HeaderNode:
+        """Return the first named block that is on the active chain; block 0 when none is."""
+        for block_hash in locator:
+            node = self.nodes.get(block_hash)
+            if node is not None and self.is_active(node):
+                return node
+        return self.active[0]
+
+    def after(self, node: HeaderNode, *, limit: int, stop: bytes = b"") -> tuple[HeaderNode, ...]:
+        """Return up to ``limit`` active blocks above ``node``, up to and including hash ``stop``."""
+        found = []
+        for item in self.active[node.height + 1 : node.height + 1 + limit]:
+            found.append(item)
+            if item.hash == stop:
+                break
+        return tuple(found)
+
+    def missing_bodies(self, *, limit: int) -> tuple[HeaderNode, ...]:
+        """Return the lowest blocks towards the best header whose bodies are not here."""
+        missing = []
+        for node in self.best_header.ancestors():
+            if node.linked or self.is_active(node):
+                break
+            if not node.has_body:
+                missing.append(node)
+        return tuple(reversed(missing[-limit:]))
+
+    def chain_tips(self) -> tuple[HeaderNode, ...]:
+        """Return every header without children, most work first."""
+        leaves = (node for node in self.nodes.values() if not self._children.get(node.hash))
+        return tuple(sorted(leaves, key=lambda node: (-node.chainwork, node.arrival)))
