@@ -1,5 +1,4 @@
-"""The producer: data sets, networks, training, generation, filtering, clustering and evaluation.
+"""The producer: data sets, training, generation, clustering, release filter and image store.
 
-Owns everything that needs torch. Refuses to know how a batch reaches the chain: it is handed a
-`submit` callable and never imports `facechain.node`.
+Nothing here knows a node or a network: what has to be anchored is handed to a *submit* callable.
 """

@@ -1,0 +1,62 @@
+"""Errors of the producer: each says what was expected, what was got and what to do."""
+
+from __future__ import annotations
+
+
+class ProducerError(Exception):
+    """Base of everything the producer raises on purpose.
+
+    Args:
+        message: what went wrong, in one line.
+        expected: what would have been right.
+        got: what was there instead.
+        hint: what to do about it.
+    """
+
+    def __init__(self, message: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.expected = expected
+        self.got = got
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.diagnostics()
+
+    def diagnostics(self) -> str:
+        """One line for people: message, expected, got, what to do."""
+        parts = [self.message]
+        if self.expected:
+            parts.append(f"expected {self.expected}")
+        if self.got:
+            parts.append(f"got {self.got}")
+        line = "; ".join(parts)
+        return f"{line}. {self.hint}" if self.hint else line
+
+
+class DatasetError(ProducerError):
+    """A data set is missing, empty, or holds something that is no image."""
+
+
+class ConfigError(ProducerError):
+    """A configuration value is unknown or out of range."""
+
+
+class CheckpointError(ProducerError):
+    """A checkpoint is missing, damaged, or belongs to another network."""
+
+
+class TrainingDivergedError(ProducerError):
+    """A loss or weight stopped being a finite number."""
+
+
+class FilterError(ProducerError):
+    """The release filter cannot be built or calibrated."""
+
+
+class StoreError(ProducerError):
+    """An image store refused, lost or altered an object."""
+
+
+class BatchFolderError(ProducerError):
+    """A produced batch folder cannot be written or is inconsistent."""
