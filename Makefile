@@ -31,12 +31,16 @@ test: $(VENV)/.dev ## all tests (at most 10 minutes)
 	fi; \
 	$(BIN)/pytest -m "$$marks" --durations=15 --durations-min=2 $(ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts, Dockerfile
-	@echo '== ruff check'; $(BIN)/ruff check .
-	@echo '== ruff format'; $(BIN)/ruff format --check .
-	@echo '== mypy'; $(BIN)/mypy
-	@echo '== import contracts'; $(BIN)/lint-imports --no-logo
-	@echo '== hadolint'; $(BIN)/hadolint docker/Dockerfile && echo 'Dockerfile clean'
+lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts, Dockerfile; all of them, then fails if one did
+	@failed=''; \
+	check() { echo "== $$*" >&2; "$(BIN)/$$@" || failed="$$failed $$1"; }; \
+	check ruff check .; \
+	check ruff format --check .; \
+	check mypy; \
+	check lint-imports --no-logo; \
+	check hadolint docker/Dockerfile; \
+	if [ -n "$$failed" ]; then echo "make lint: failed:$$failed" >&2; exit 1; fi; \
+	echo 'make lint: clean' >&2
 
 bench: $(VENV)/.dev ## measure what docs/ states
 	@for bench in $(BENCHES); do echo "== $$bench" >&2; PYTHONPATH=tests $(BIN)/python "$$bench"; done
@@ -50,10 +54,10 @@ $(VENV)/bin/python:
 	@python='$(PYTHON)'; \
 	if [ -z "$$python" ]; then \
 	  for name in python3 python3.13 python3.12 python3.11 python3.14; do \
-	    if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$$name"; break; fi; \
+	    if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$name"; break; fi; \
 	  done; \
 	fi; \
-	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	  echo "make: expected Python 3.11 or newer, got $$(python3 --version 2>&1 || true); install it, or name one: make PYTHON=/path/to/python3.12 …" >&2; exit 1; \
 	fi; \
 	echo "make: creating $(VENV) with $$("$$python" --version)" >&2; \

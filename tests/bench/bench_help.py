@@ -19,7 +19,9 @@ def seconds(command: list[str]) -> float:
 def main() -> None:
     pairs = [(seconds(BARE), seconds(HELP)) for _ in range(ROUNDS)]
     bare, helped = median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
-    print(f"help: bare {bare * 1e3:.0f} ms, facechain --help {helped * 1e3:.0f} ms, ratio {helped / bare:.2f}")
+    print(
+        f"help: bare {bare * 1e3:.0f} ms, facechain --help {helped * 1e3:.0f} ms, ratio {helped / bare:.2f}"
+    )
 
 
 if __name__ == "__main__":
