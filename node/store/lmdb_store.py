@@ -1,0 +1,351 @@
+"""The store on disk: one LMDB environment, one named database per bucket.
+
+Owns the environment, its growth and its lock. Every commit is synced (no nosync, no metasync off, no
+writemap): what `transact` returned from survives SIGKILL and power loss, and a cut at any instruction leaves
+the last commit. An environment may not be used across a fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import lmdb
+
+from .errors import StoreClosed, StoreError, StoreFull, StoreSchema
+from .gate import Gate
+from .lmdb_errors import store_error
+from .lmdb_file import DATA_NAME, check_file
+from .lock import InstanceLock
+from .port import Reader, Writer
+from .schema import (
+    BUCKETS,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
+    Table,
+    check_bounds,
+    check_bucket,
+    check_key,
+    check_value,
+)
+
+T = TypeVar("T")
+
+MAP_BYTES_INITIAL: Final = 64 << 20
+"""Map of a new store. The file itself grows only as far as it is written."""
+MAP_STEP_BYTES_MAX: Final = 16 << 30
+"""The map doubles until a step would be larger than this, and grows by this much from there on."""
+MAP_BYTES_MAX: Final = 1 << 40
+"""Largest map; beyond it a transaction fails with StoreFull."""
+READERS_MAX: Final = 512
+"""Reads open at once, over all threads."""
+DATABASES_MAX: Final = 64
+"""Named databases that the environment has room for."""
+SCAN_ROWS: Final = (16, 512)
+"""Rows copied per step of a scan: of the first step, and at most."""
+SCAN_BYTES_MAX: Final = 1 << 20
+"""A step of a scan ends when it holds this much."""
+
+_PAGE_BYTES: Final = 64 << 10
+"""Map sizes are multiples of this, the largest page size of the platforms that LMDB runs on."""
+_SCHEMA_BYTES: Final = 4
+
+
+class _MapIsFull(StoreFull):
+    """The transaction needs a larger map; raised through the caller's function, which is then run again."""
+
+
+class _LmdbReader:
+    """All buckets as seen by one LMDB transaction."""
+
+    def __init__(
+        self, transaction: lmdb.Transaction[bytes], databases: dict[str, lmdb._Database], folder: Path
+    ) -> None:
+        self._transaction = transaction
+        self._databases = databases
+        self._folder = folder
+        self._ended = False
+
+    def get(self, bucket: str, key: bytes, /) -> bytes | None:
+        check_key(key)
+        database = self._database(bucket)
+        try:
+            return self._transaction.get(key, db=database)
+        except lmdb.Error as error:
+            raise store_error(error, self._folder) from error
+
+    def scan(
+        self,
+        bucket: str,
+        /,
+        *,
+        start: bytes = b"",
+        stop: bytes | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        check_bounds(start, stop, limit)
+        self._database(bucket)
+        return self._rows(bucket, start, stop, reverse=reverse, limit=limit)
+
+    def count(self, bucket: str, /) -> int:
+        try:
+            return self._transaction.stat(self._database(bucket))["entries"]
+        except lmdb.Error as error:
+            raise store_error(error, self._folder) from error
+
+    def end(self) -> None:
+        """Refuse any further use."""
+        self._ended = True
+
+    def _rows(
+        self, bucket: str, start: bytes, stop: bytes | None, *, reverse: bool, limit: int | None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield copied rows step by step, so that no cursor stays open between two of the caller's steps."""
+        size, largest = SCAN_ROWS
+        after: bytes | None = None
+        while limit is None or limit > 0:
+            size = size if limit is None else min(size, limit)
+            rows, ended = self._step(bucket, start, stop, after, reverse=reverse, size=size)
+            yield from rows
+            if ended:
+                return
+            after = rows[-1][0]
+            limit = None if limit is None else limit - len(rows)
+            size = min(2 * size, largest)
+
+    def _step(
+        self, bucket: str, start: bytes, stop: bytes | None, after: bytes | None, *, reverse: bool, size: int
+    ) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """Return up to `size` rows beyond key `after`, and whether they are the last."""
+        rows: list[tuple[bytes, bytes]] = []
+        held = 0
+        database = self._database(bucket)
+        try:
+            with self._transaction.cursor(database) as cursor:
+                if reverse:
+                    found = _seek_below(cursor, stop if after is None else after)
+                    walk = cursor.iterprev()
+                else:
+                    found = _seek_from(cursor, start, after)
+                    walk = cursor.iternext()
+                for key, value in walk if found else ():
+                    if key < start or (stop is not None and key >= stop):
+                        return rows, True
+                    rows.append((key, value))
+                    held += len(value)
+                    if len(rows) == size or held >= SCAN_BYTES_MAX:
+                        return rows, False
+                return rows, True
+        except lmdb.Error as error:
+            raise store_error(error, self._folder) from error
+
+    def _database(self, bucket: str) -> lmdb._Database:
+        if self._ended:
+            raise StoreClosed("a reader was used after its transaction ended; read inside the transaction")
+        check_bucket(bucket)
+        return self._databases[bucket]
+
+
+class _LmdbWriter(_LmdbReader):
+    """The one write transaction."""
+
+    def __init__(
+        self, transaction: lmdb.Transaction[bytes], databases: dict[str, lmdb._Database], folder: Path
+    ) -> None:
+        super().__init__(transaction, databases, folder)
+        self.map_is_full = False
+        self.written_bytes = 0
+
+    def put(self, bucket: str, key: bytes, value: bytes, /) -> None:
+        check_key(key)
+        check_value(value)
+        database = self._database(bucket)
+        self.written_bytes += len(key) + len(value)
+        try:
+            self._transaction.put(key, value, db=database)
+        except lmdb.Error as error:
+            raise self._failure(error) from error
+
+    def put_many(self, bucket: str, rows: Iterable[tuple[bytes, bytes]], /) -> None:
+        for key, value in rows:
+            self.put(bucket, key, value)
+
+    def delete(self, bucket: str, key: bytes, /) -> None:
+        check_key(key)
+        database = self._database(bucket)
+        try:
+            self._transaction.delete(key, db=database)
+        except lmdb.Error as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: lmdb.Error) -> StoreError:
+        if isinstance(error, lmdb.MapFullError):
+            self.map_is_full = True
+            return _MapIsFull("the map is full; the transaction is run again on a larger one")
+        return store_error(error, self._folder)
+
+
+def _seek_from(cursor: lmdb.Cursor[bytes], start: bytes, after: bytes | None) -> bool:
+    """Put the cursor on the first key that is >= start, or > after when that is given."""
+    if after is None:
+        return cursor.set_range(start)
+    return cursor.set_range(after) and (cursor.key() != after or cursor.next())
+
+
+def _seek_below(cursor: lmdb.Cursor[bytes], stop: bytes | None) -> bool:
+    """Put the cursor on the last key that is < stop, or on the last of all."""
+    if stop is None:
+        return cursor.last()
+    if stop == b"":
+        return False
+    return cursor.prev() if cursor.set_range(stop) else cursor.last()
+
+
+class LmdbStore:
+    """A `port.Store` on disk, made by `open`."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        environment: lmdb.Environment,
+        databases: dict[str, lmdb._Database],
+        lock: InstanceLock,
+    ) -> None:
+        self._folder = folder
+        self._environment = environment
+        self._databases = databases
+        self._lock = lock
+        self._gate = Gate()
+
+    @classmethod
+    def open(cls, folder: Path, *, map_bytes: int = MAP_BYTES_INITIAL) -> LmdbStore:
+        """Open the store in `folder`, which is created when missing.
+
+        Raises StoreLocked, StoreCorrupt, StoreSchema (another layout version), StoreFull or StoreError.
+        """
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{folder}: expected a folder that can be made, got {error.strerror}") from error
+        with ExitStack() as undo:
+            lock = undo.enter_context(InstanceLock.acquire(folder))
+            try:
+                check_file(folder)
+                environment = undo.enter_context(_environment(folder, map_bytes))
+                databases = _databases(folder, environment)
+            except lmdb.Error as error:
+                raise store_error(error, folder) from error
+            except OSError as error:
+                raise StoreError(f"{folder}: expected a readable store, got {error.strerror}") from error
+            undo.pop_all()
+        return cls(folder=folder, environment=environment, databases=databases, lock=lock)
+
+    @property
+    def map_bytes(self) -> int:
+        """Size of the map: how far the file may grow before the map has to."""
+        return self._environment.info()["map_size"]
+
+    @contextmanager
+    def read(self) -> Iterator[Reader]:
+        """See `port.Store.read`."""
+        with self._gate.reading():
+            try:
+                transaction = self._environment.begin()
+            except lmdb.Error as error:
+                raise store_error(error, self._folder) from error
+            reader = _LmdbReader(transaction, self._databases, self._folder)
+            try:
+                yield reader
+            finally:
+                reader.end()
+                transaction.abort()
+
+    def transact(self, change: Callable[[Writer], T], /) -> T:
+        """See `port.Store.transact`. Runs `change` again, on a larger map, when the map is full."""
+        with self._gate.writing():
+            while True:
+                writer: _LmdbWriter | None = None
+                try:
+                    with self._environment.begin(write=True) as transaction:
+                        writer = _LmdbWriter(transaction, self._databases, self._folder)
+                        return self._attempt(change, writer)
+                except (_MapIsFull, lmdb.MapFullError):
+                    self._grow(writer.written_bytes if writer else 0)
+                except lmdb.Error as error:
+                    raise store_error(error, self._folder) from error
+
+    def close(self) -> None:
+        """See `port.Store.close`."""
+        if self._gate.close():
+            self._environment.close()
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _attempt(self, change: Callable[[Writer], T], writer: _LmdbWriter) -> T:
+        """Run `change` once. A full map counts even where `change` caught or replaced the error."""
+        try:
+            result = change(writer)
+        except Exception as error:
+            if writer.map_is_full and not isinstance(error, _MapIsFull):
+                raise _MapIsFull("the map is full") from error
+            raise
+        finally:
+            writer.end()
+        if writer.map_is_full:
+            raise _MapIsFull("the map is full")
+        return result
+
+    def _grow(self, written_bytes: int) -> None:
+        """Replace the map by a larger one, with no transaction alive in this process."""
+        now = self.map_bytes
+        if now >= MAP_BYTES_MAX:
+            raise StoreFull(f"{self._folder}: expected at most {MAP_BYTES_MAX} bytes of store; prune it")
+        step = max(min(now, MAP_STEP_BYTES_MAX), written_bytes)
+        with self._gate.alone():
+            try:
+                self._environment.set_mapsize(min(_round_up(now + step), MAP_BYTES_MAX))
+            except lmdb.Error as error:
+                raise store_error(error, self._folder) from error
+
+
+def _environment(folder: Path, map_bytes: int) -> lmdb.Environment:
+    data = folder / DATA_NAME
+    stored_bytes = data.stat().st_size if data.exists() else 0
+    return lmdb.Environment(
+        str(folder),
+        map_size=_round_up(max(map_bytes, stored_bytes)),
+        mode=0o600,
+        max_readers=READERS_MAX,
+        max_dbs=DATABASES_MAX,
+    )
+
+
+def _databases(folder: Path, environment: lmdb.Environment) -> dict[str, lmdb._Database]:
+    """Open every bucket, creating those that are missing, after the schema version was found to be ours."""
+    is_new = environment.stat()["entries"] == 0
+    with environment.begin(write=True) as transaction:
+        meta = environment.open_db(Table.META.encode(), txn=transaction)
+        ours = SCHEMA_VERSION.to_bytes(_SCHEMA_BYTES, "big")
+        if is_new:
+            transaction.put(SCHEMA_KEY, ours, db=meta)
+        found = transaction.get(SCHEMA_KEY, db=meta)
+        if found != ours:
+            got = None if found is None else int.from_bytes(found, "big")
+            raise StoreSchema(folder, expected=SCHEMA_VERSION, got=got)
+        return {bucket: environment.open_db(bucket.encode(), txn=transaction) for bucket in BUCKETS}
+
+
+def _round_up(size: int) -> int:
+    return -(-size // _PAGE_BYTES) * _PAGE_BYTES
