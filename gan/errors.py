@@ -54,6 +54,10 @@ class FilterError(ProducerError):
     """The release filter cannot be built or calibrated."""
 
 
+class StageError(ProducerError):
+    """A stage record breaks a limit or refers to a step that is not there."""
+
+
 class StoreError(ProducerError):
     """An image store refused, lost or altered an object."""
 

@@ -1,0 +1,59 @@
+"""Charts as PNG: loss curves, cluster scatter, cluster sizes. No display, no global state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 100
+LOSS_NAMES = ("d_loss", "g_loss")
+SCORE_NAMES = ("d_real", "d_fake", "penalty")
+
+
+def loss_curves(stats: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Losses and scores over images seen, from the rows of `stats.jsonl`."""
+    figure, (upper, lower) = _figure(2)
+    seen = [row["images_seen"] for row in stats]
+    for axes, names in ((upper, LOSS_NAMES), (lower, SCORE_NAMES)):
+        for name in names:
+            axes.plot(seen, [row[name] for row in stats], label=name, linewidth=1)
+        axes.set_xlabel("images seen")
+        axes.legend(loc="upper right")
+    figure.savefig(path, format="png")
+
+
+def cluster_scatter(points: NDArray[np.float32], labels: NDArray[np.int64], path: Path) -> None:
+    """First two principal components (N, 2), coloured by cluster."""
+    figure, (axes,) = _figure(1)
+    axes.scatter(points[:, 0], points[:, 1], c=labels, cmap="nipy_spectral", s=4, linewidths=0)
+    axes.set_xlabel("principal component 1")
+    axes.set_ylabel("principal component 2")
+    axes.set_title(f"{len(points)} faces, {len(np.unique(labels))} clusters")
+    figure.savefig(path, format="png")
+
+
+def size_histogram(sizes: NDArray[np.int64], path: Path) -> None:
+    """How many clusters have how many members."""
+    figure, (axes,) = _figure(1)
+    axes.hist(sizes, bins=min(40, max(1, int(sizes.max() - sizes.min()) + 1)))
+    axes.set_xlabel("faces in the cluster")
+    axes.set_ylabel("clusters")
+    axes.set_title(f"sizes {sizes.min()} to {sizes.max()}, median {np.median(sizes):.0f}")
+    figure.savefig(path, format="png")
+
+
+def _figure(rows: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4 * rows), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(rows, 1, row + 1) for row in range(rows)]

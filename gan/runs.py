@@ -1,0 +1,257 @@
+"""A training run's folder: configuration, statistics, sample grids, checkpoints and stage record.
+
+RUN/config.json      the resolved configuration
+RUN/dataset.json     what it was trained on (counts and digest, never a name or a face)
+RUN/stats.jsonl      one row per tick
+RUN/losses.png       curves of it
+RUN/samples/*.png    the averaged generator's images for fixed latents
+RUN/checkpoints/N/   generator.safetensors, train_state.pt after N images
+RUN/generator.safetensors, RUN/stage.json   the result
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..consensus.kinds import StageType
+from .checkpoints import (
+    GENERATOR_FILE,
+    NAME_DIGITS,
+    STATE_FILE,
+    checkpoint_folder,
+    drop_old_states,
+    load_state,
+    newest_state,
+    save_generator,
+    save_state,
+    write_atomically,
+)
+from .config import TrainingConfig, to_json
+from .datasets import RESIZER, FaceSet, split_by_identity
+from .device import Device
+from .errors import ConfigError
+from .generation import canonical_json, quantize
+from .latents import latent_batch
+from .networks import parameter_count
+from .plots import loss_curves
+from .sheets import sample_grid
+from .stages import StageRecord, make_details, write_stages
+from .training import Tick, Trainer, train
+
+CONFIG_FILE = "config.json"
+DATASET_FILE = "dataset.json"
+STATS_FILE = "stats.jsonl"
+LOSSES_FILE = "losses.png"
+SAMPLES = "samples"
+SAMPLE_COLUMNS = 8
+SAMPLE_SEED = hashlib.sha256(b"facechain/samples").digest()
+DEFAULT_CHECKPOINT_IMAGES = 50_000
+DEFAULT_HOLDOUT_SHARE = 0.125
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a finished (or stopped) run leaves."""
+
+    folder: Path
+    generator: Path
+    images_seen: int
+    images_per_second: float
+    """Over this invocation, checkpoints excluded."""
+    finished: bool
+
+
+class TrainingRun:
+    """Trains into a folder, and goes on there when asked to resume.
+
+    Args:
+        folder: the run folder; must be new or empty unless `resume`.
+        config: decides the weights.
+        faces: the whole data set; people of the held-out share are left out of training.
+        device: where to compute.
+        holdout_share: share of identities that training never sees.
+        resume: continue from the newest checkpoint in `folder`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        config: TrainingConfig,
+        faces: FaceSet,
+        device: Device,
+        holdout_share: float = DEFAULT_HOLDOUT_SHARE,
+        resume: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self._faces = faces
+        self._holdout_share = holdout_share
+        training, held_out = split_by_identity(faces, holdout_share=holdout_share)
+        self._counts = (len(training), len(held_out))
+        self.trainer = Trainer(config, training.images, device)
+        self._prepare(resume=resume)
+        self._rates: list[tuple[int, float]] = []
+
+    def _prepare(self, *, resume: bool) -> None:
+        newest = newest_state(self.folder)
+        if newest is not None and not resume:
+            raise ConfigError(
+                "the run folder holds a run",
+                expected="a new folder",
+                got=str(self.folder),
+                hint="Add --resume to continue it.",
+            )
+        if newest is None:
+            (self.folder / SAMPLES).mkdir(parents=True, exist_ok=True)
+            (self.folder / STATS_FILE).write_text("")
+            (self.folder / CONFIG_FILE).write_text(to_json(self.config) + "\n")
+            (self.folder / DATASET_FILE).write_bytes(canonical_json(self._dataset_facts()))
+            return
+        known = (self.folder / DATASET_FILE).read_bytes()
+        if known != canonical_json(self._dataset_facts()):
+            raise ConfigError(
+                "the run was started on other data",
+                expected=known.decode().strip(),
+                got=canonical_json(self._dataset_facts()).decode().strip(),
+            )
+        self.trainer.restore(load_state(newest))
+        rows = [row for row in read_stats(self.folder) if row["images_seen"] <= self.trainer.images_seen]
+        (self.folder / STATS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def _dataset_facts(self) -> dict[str, object]:
+        known = [who for who in self._faces.identities if who]
+        return {
+            "digest": self._faces.digest,
+            "images": len(self._faces),
+            "identities": len(set(known)),
+            "training_images": self._counts[0],
+            "heldout_images": self._counts[1],
+            "heldout_share": self._holdout_share,
+            "resolution": self._faces.resolution,
+            "resizer": RESIZER,
+            "source": self._faces.source,
+        }
+
+    def run(
+        self,
+        *,
+        on_tick: Callable[[Tick], None] = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+        checkpoint_images: int = DEFAULT_CHECKPOINT_IMAGES,
+    ) -> RunResult:
+        """Train to the end of the schedule, or until `stop`.
+
+        Raises:
+            TrainingDivergedError: a loss is not finite; the last good checkpoint is intact.
+        """
+
+        def record(tick: Tick) -> None:
+            self._write_tick(tick)
+            on_tick(tick)
+
+        train(
+            self.trainer,
+            on_tick=record,
+            on_checkpoint=self._save,
+            checkpoint_images=checkpoint_images,
+            stop=stop,
+        )
+        return self._finish()
+
+    def _write_tick(self, tick: Tick) -> None:
+        seconds = tick.seconds
+        self._rates.append((round(tick.images_per_second * seconds), seconds))
+        row = {
+            "step": tick.step,
+            "images_seen": tick.images_seen,
+            "images_per_second": round(tick.images_per_second, 2),
+            **tick.values,
+        }
+        with (self.folder / STATS_FILE).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _save(self) -> None:
+        seen = self.trainer.images_seen
+        folder = checkpoint_folder(self.folder, seen)
+        average = self.trainer.average.module
+        save_generator(folder / GENERATOR_FILE, average, self.config, images_seen=seen)
+        save_state(folder / STATE_FILE, self.trainer.state())
+        drop_old_states(self.folder)
+        name = f"{seen:0{NAME_DIGITS}d}.png"
+        (self.folder / SAMPLES / name).write_bytes(self._samples())
+        loss_curves(read_stats(self.folder), self.folder / LOSSES_FILE)
+
+    def _samples(self) -> bytes:
+        dimension = self.config.generator.latent_dimension
+        latents = latent_batch(SAMPLE_SEED, range(SAMPLE_COLUMNS**2), dimension)
+        average = self.trainer.average.module
+        with torch.inference_mode():
+            images = average(torch.from_numpy(latents).to(self.trainer.device.torch_device))
+        return sample_grid(quantize(images), columns=SAMPLE_COLUMNS)
+
+    def _finish(self) -> RunResult:
+        result = self.folder / GENERATOR_FILE
+        seen = self.trainer.images_seen
+        written = (checkpoint_folder(self.folder, seen) / GENERATOR_FILE).read_bytes()
+        write_atomically(result, lambda path: path.write_bytes(written))
+        write_stages(self.folder, self._stages(hashlib.sha256(written).digest()))
+        return RunResult(
+            folder=self.folder,
+            generator=result,
+            images_seen=seen,
+            images_per_second=self.images_per_second,
+            finished=self.trainer.step >= self.config.steps,
+        )
+
+    @property
+    def images_per_second(self) -> float:
+        """Mean speed of this invocation so far."""
+        seconds = sum(duration for _, duration in self._rates)
+        return sum(images for images, _ in self._rates) / seconds if seconds > 0 else 0.0
+
+    def _stages(self, digest: bytes) -> tuple[StageRecord, ...]:
+        facts = self._dataset_facts()
+        name = facts.pop("source")
+        dataset = StageRecord(
+            label="dataset",
+            stage_type=StageType.DATASET,
+            artifact=bytes.fromhex(str(facts.pop("digest"))),
+            name=str(name),
+            details=make_details(facts),
+        )
+        training = StageRecord(
+            label="training",
+            stage_type=StageType.TRAINING,
+            artifact=digest,
+            inputs=(dataset.label,),
+            name=self.config.preset,
+            details=make_details(
+                {
+                    "preset": self.config.preset,
+                    "images_seen": self.trainer.images_seen,
+                    "steps": self.trainer.step,
+                    "batch": self.config.batch,
+                    "seed": self.config.seed,
+                    "config_sha256": hashlib.sha256(to_json(self.config).encode()).hexdigest(),
+                    "generator_parameters": parameter_count(self.trainer.generator),
+                    "discriminator_parameters": parameter_count(self.trainer.discriminator),
+                    "privacy": "none",
+                }
+            ),
+        )
+        return (dataset, training)
+
+
+def read_stats(folder: Path) -> list[dict[str, float]]:
+    """The rows of a run's `stats.jsonl`."""
+    path = folder / STATS_FILE
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
