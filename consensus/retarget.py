@@ -38,8 +38,8 @@ def asert_bits(
 ) -> int:
     """Return the bits of the block that follows block `b`, with `b` as new as the chain's tip.
 
-    `time_delta_ms`: time of `b` minus the time of the anchor's parent, as a signed number. A network that
-    anchors at its genesis block, which has none, takes the genesis time minus `spacing_ms` in its place.
+    `time_delta_ms`: time of `b` minus the time of the anchor's parent, as a signed number. A network whose
+    anchor has no parent that was mined takes the anchor's time minus `spacing_ms` in its place.
     `height_delta`: height of `b` minus the anchor's height (0 when `b` is the anchor).
     target = anchor target · 2^((time_delta - spacing · (height_delta + 1)) / half_life), kept in 1..pow limit.
     Milliseconds or seconds give the same result as long as all three are in the same unit.

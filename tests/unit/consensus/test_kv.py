@@ -74,6 +74,8 @@ def test_delta_encoding_is_byte_exact() -> None:
     assert delta.encode().hex() == "9194a5726f6c6573c4016bc0c40176"
     assert Delta.decode(delta.encode()) == delta
     assert Delta.decode(b"\x90") == Delta(changes=())
+    three = tuple(Change(bucket=Bucket.ROLES, key=b"%d" % n, old=None, new=b"v") for n in range(3))
+    assert Delta.decode(Delta(changes=three).encode()) == Delta(changes=three)
 
 
 _GOOD = ["roles", b"k", None, b"v"]

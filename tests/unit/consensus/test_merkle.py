@@ -138,3 +138,15 @@ def test_consistency_from_nothing_and_to_itself() -> None:
     _check_consistency(old_size=0, old_root=merkle.EMPTY_ROOT, proof=())
     _check_consistency(old_size=7, old_root=ROOTS[6], proof=())
     assert merkle.consistency_proof(LEAVES, 0) == merkle.consistency_proof(LEAVES, 8) == ()
+
+
+def test_every_smaller_tree_is_consistent_with_every_larger_one() -> None:
+    for new in range(1, 9):
+        for old in range(1, new + 1):
+            merkle.check_consistency(
+                old_size=old,
+                new_size=new,
+                old_root=ROOTS[old - 1],
+                new_root=ROOTS[new - 1],
+                proof=merkle.consistency_proof(LEAVES[:new], old),
+            )
