@@ -1,0 +1,133 @@
+"""What may pass on one proven connection: phase, rate, solicitation and pings, without any I/O.
+
+A `Session` is told every frame that leaves and arrives, with a monotonic clock reading in seconds. It refuses
+frames by table (`messages.MESSAGES`) before they are decoded, and paces this node's own sending at a share of
+the rates, so that an honest node never runs into its peer's limits, even when the peer read late for a minute.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from ...consensus.errors import DecodeError
+from .codec import decode_fields, encode, frame_spec
+from .faults import PeerFault, Reason
+from .limits import MAX_AWAITED_REPLIES, PACE_SHARE
+from .messages import BY_TYPE, MESSAGES, REPLIES, Message, MessageSpec, Phase, Ping, Pong
+
+_SECONDS_PER_MINUTE = 60.0
+
+
+class TokenBucket:
+    """Holds at most `per_minute` tokens, gains as many per minute, and starts full."""
+
+    __slots__ = ("_filled_at", "_per_second", "_size", "_tokens")
+
+    def __init__(self, per_minute: float, now: float) -> None:
+        self._size = max(per_minute, 1.0)
+        self._per_second = per_minute / _SECONDS_PER_MINUTE
+        self._tokens = self._size
+        self._filled_at = now
+
+    def take(self, now: float) -> bool:
+        """Take one token; False, and nothing taken, when there is none."""
+        self._fill(now)
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def seconds_until_next(self, now: float) -> float:
+        """Return how long until `take` succeeds; 0 when it would now."""
+        self._fill(now)
+        return max(0.0, (1.0 - self._tokens) / self._per_second)
+
+    def _fill(self, now: float) -> None:
+        self._tokens = min(self._size, self._tokens + max(0.0, now - self._filled_at) * self._per_second)
+        self._filled_at = max(now, self._filled_at)
+
+
+class Session:
+    """The state of one connection after its handshake."""
+
+    def __init__(self, now: float) -> None:
+        self._accepts = {row.message: TokenBucket(row.per_minute, now) for row in MESSAGES}
+        self._sends = {row.message: TokenBucket(row.per_minute * PACE_SHARE, now) for row in MESSAGES}
+        self._requests: deque[type[Message]] = deque(maxlen=MAX_AWAITED_REPLIES)
+        self._ping: tuple[int, float] | None = None
+        self.round_trip_seconds: float | None = None
+        """Of the last answered ping."""
+        self.received_bytes: Counter[str] = Counter()
+        """Bytes of accepted frames by message name."""
+        self.sent_bytes: Counter[str] = Counter()
+        """Bytes of sent frames by message name."""
+
+    @property
+    def awaits_pong(self) -> bool:
+        """Whether a ping is unanswered."""
+        return self._ping is not None
+
+    def send_delay_seconds(self, message: type[Message], now: float) -> float:
+        """Return how long this node must hold back a message of this type to stay within its pace."""
+        return self._sends[message].seconds_until_next(now)
+
+    def outgoing(self, message: Message, now: float) -> bytes:
+        """Return the frame of a message that is about to be queued, and remember what it asks for.
+
+        ValueError when it cannot be sent (see `codec.encode`) or belongs to the handshake.
+        """
+        kind = type(message)
+        if BY_TYPE[kind].phase is Phase.HANDSHAKE:
+            raise ValueError(f"{kind.__name__}: expected a message of the session, got one of the handshake")
+        frame = encode(message)
+        self._sends[kind].take(now)
+        if BY_TYPE[kind].replies:
+            self._requests.append(kind)
+        if isinstance(message, Ping):
+            self._ping = (message.nonce, now)
+        self.sent_bytes[kind.__name__] += len(frame)
+        return frame
+
+    def incoming(self, frame: bytes, now: float) -> Message:
+        """Decode a received frame; PeerFault when the table or the course of the session forbids it."""
+        spec = frame_spec(frame)
+        self._check_phase(spec)
+        if not self._accepts[spec.message].take(now):
+            raise PeerFault(
+                Reason.RATE_LIMIT, f"{spec.name}: expected at most {spec.per_minute} per minute, got more"
+            )
+        self._check_awaited(spec)
+        try:
+            message = decode_fields(spec, frame)
+        except DecodeError as error:
+            raise PeerFault(Reason.MALFORMED_MESSAGE, error.message) from error
+        if isinstance(message, Pong):
+            self._on_pong(message, now)
+        self.received_bytes[spec.name] += len(frame)
+        return message
+
+    def _check_phase(self, spec: MessageSpec) -> None:
+        if spec.phase is Phase.HANDSHAKE:
+            raise PeerFault(
+                Reason.UNEXPECTED_MESSAGE, f"expected no {spec.name} after the handshake, got one"
+            )
+
+    def _check_awaited(self, spec: MessageSpec) -> None:
+        """Match a reply with the oldest request that it can answer."""
+        if spec.message not in REPLIES:
+            return
+        for position, request in enumerate(self._requests):
+            if spec.message in BY_TYPE[request].replies:
+                del self._requests[position]
+                return
+        raise PeerFault(
+            Reason.UNSOLICITED_REPLY, f"expected {spec.name} only as an answer, got one nobody asked for"
+        )
+
+    def _on_pong(self, pong: Pong, now: float) -> None:
+        if self._ping is None or self._ping[0] != pong.nonce:
+            raise PeerFault(
+                Reason.UNSOLICITED_REPLY, "expected a Pong with the last Ping's nonce, got another"
+            )
+        self.round_trip_seconds = now - self._ping[1]
+        self._ping = None
