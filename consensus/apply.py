@@ -36,7 +36,7 @@ from .payloads import (
     ViewGrant,
 )
 from .retarget import fixed_bits
-from .state import OPEN_END, ProposalEntry, RoleEntry, StageEntry, State, StateView
+from .state import MAX_INTERVALS, OPEN_END, ProposalEntry, RoleEntry, StageEntry, State, StateView
 from .statement import ABSENT, Statement
 
 if TYPE_CHECKING:
@@ -177,7 +177,10 @@ class Transition:
             raise RuleViolation(
                 "duplicate-approval", expected="one approval of each administrator", got="a second one"
             )
-        entry = replace(entry, approvals=(*entry.approvals, statement.author))
+        # Approvals of former administrators no longer count: dropping them keeps the list below the quorum.
+        standing = set(self.parent.administrators())
+        approvals = tuple(key for key in entry.approvals if key in standing)
+        entry = replace(entry, approvals=(*approvals, statement.author))
         self._settle(payload.proposal, entry, RoleProposal.decode(entry.payload))
 
     def _settle(self, proposal: bytes, entry: ProposalEntry, payload: RoleProposal) -> None:
@@ -193,6 +196,13 @@ class Transition:
     def _change_role(self, payload: RoleProposal) -> None:
         following = self.height + 1
         if payload.action is RoleAction.GRANT:
+            times = len(self.state.role(payload.role, payload.subject).intervals)
+            if times >= MAX_INTERVALS:
+                raise RuleViolation(
+                    "bad-payload",
+                    expected=f"a role granted at most {MAX_INTERVALS} times to one key",
+                    got=times,
+                )
             self.state.open_role(payload.role, payload.subject, following, payload.encryption_key)
             return
         if payload.role is Role.ADMIN:
@@ -239,10 +249,10 @@ class Transition:
                 expected="the target's author or an administrator",
                 got=statement.author.hex(),
             )
-        if payload.record is None:
-            self.state.put_stage(payload.target, replace(entry, retracted_height=self.height))
-        else:
+        if payload.record is not None:
             self._batch_entry(payload.target)
+        elif not entry.retracted_height:
+            self.state.put_stage(payload.target, replace(entry, retracted_height=self.height))
 
     def attestation(self, _statement: Statement, payload: Attestation) -> None:
         """An attested batch must be on the chain."""

@@ -139,9 +139,9 @@ class BlockTree:
         )
 
     def add_header(self, sealed: SealedHeader) -> HeaderNode:
-        """Check a header against its ancestors and add it; a known header is returned as it is.
+        """Check a header against its ancestors and add it.
 
-        Seal, clock and checkpoints are the caller's to check first.
+        A known header is returned as it is, which may be ``invalid``. Seal, clock and checkpoints are the caller's to check first.
 
         Raises:
             Temporary: missing-parent.
@@ -159,11 +159,19 @@ class BlockTree:
         return self.restore(sealed)
 
     def restore(self, sealed: SealedHeader) -> HeaderNode:
-        """Add a header that was checked before, as when a store is opened; its parent must be known."""
-        node = HeaderNode(sealed, self.nodes[sealed.header.previous])
+        """Add a header that was checked before, as when a store is opened; its parent must be known.
+
+        A header below an invalid one is invalid too, and a known one is returned as it is.
+        """
+        known = self.nodes.get(sealed.hash)
+        if known is not None:
+            return known
+        parent = self.nodes[sealed.header.previous]
+        node = HeaderNode(sealed, parent)
+        node.invalid = parent.invalid
         self.nodes[node.hash] = node
         self._children.setdefault(sealed.header.previous, []).append(node)
-        if node.chainwork > self.best_header.chainwork:
+        if not node.invalid and node.chainwork > self.best_header.chainwork:
             self.best_header = node
         return node
 
@@ -188,7 +196,10 @@ class BlockTree:
             waiting.extend(self._children.get(item.hash, ()))
 
     def mark_invalid(self, node: HeaderNode) -> None:
-        """Refuse a block and all its descendants for good."""
+        """Refuse a block and all its descendants for good.
+
+        When the block is active, the caller moves the tip below it (:meth:`set_tip`) next.
+        """
         waiting = [node]
         while waiting:
             item = waiting.pop()
@@ -248,10 +259,19 @@ class BlockTree:
         )
 
     def set_tip(self, node: HeaderNode) -> None:
-        """Make ``node`` the active tip."""
+        """Make ``node`` the active tip.
+
+        A step to less work (an operator's rollback, a reorganisation that met an invalid block half-way)
+        brings back the candidates that :meth:`best_candidate` had forgotten, the old tip among them.
+        """
         plan = self.plan(node)
+        steps_down = node.chainwork < self.tip.chainwork
         del self.active[plan.fork.height + 1 :]
         self.active.extend(plan.connect)
+        if steps_down:
+            self._candidates = {
+                item for item in self.nodes.values() if item.linked and item.chainwork > node.chainwork
+            }
 
     def locator(self, node: HeaderNode | None = None) -> tuple[bytes, ...]:
         """Name the chain of ``node`` (default: the best header) with few hashes, newest first."""
@@ -291,7 +311,7 @@ class BlockTree:
                 break
             if not node.has_body:
                 missing.append(node)
-        return tuple(reversed(missing[-limit:]))
+        return tuple(reversed(missing[max(len(missing) - limit, 0) :]))
 
     def chain_tips(self) -> tuple[HeaderNode, ...]:
         """Return every header without children, most work first."""

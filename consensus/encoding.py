@@ -22,6 +22,13 @@ MAX_ITEMS_DEFAULT = 64
 MAX_DEPTH = 6
 """Arrays within arrays. The deepest structure of the protocol needs four."""
 
+_FORBIDDEN_RANGES = ((0x00, 0x1F), (0x7F, 0x9F), (0x2028, 0x202E), (0x2066, 0x2069))
+_FORBIDDEN_IN_TEXT = frozenset(
+    chr(code) for first, last in _FORBIDDEN_RANGES for code in range(first, last + 1)
+)
+"""C0, DEL and C1, line and paragraph separators, and what changes the direction of writing. A closed list:
+a property from Unicode's tables (as ``str.isprintable``) would depend on the version of Python."""
+
 U8, U16, U32, U64 = 8, 16, 32, 64
 """Widths in bits of the unsigned integers of the protocol."""
 
@@ -37,8 +44,9 @@ def pack(value: object) -> bytes:
 def unpack(data: bytes, *, max_bytes: int, max_items: int = MAX_ITEMS_DEFAULT) -> Value:
     """Decode one canonical value that fills ``data`` exactly.
 
-    ``max_bytes`` bounds the input before anything is parsed, ``max_items`` every array within it,
-    so that a hostile length never allocates more than a small multiple of the input.
+    ``max_bytes`` bounds the input before anything is parsed, ``max_items`` every array within it. A
+    claimed length is checked against the bytes that are left before anything is allocated for it, so
+    hostile input costs a small multiple of its own length.
 
     Raises:
         DecodeError: too long, malformed, truncated, of a type outside the subset, or not in the
@@ -46,43 +54,91 @@ def unpack(data: bytes, *, max_bytes: int, max_items: int = MAX_ITEMS_DEFAULT) -
     """
     if len(data) > max_bytes:
         raise DecodeError("structure", expected=f"at most {max_bytes} bytes", got=f"{len(data)} bytes")
-    try:
-        value: Value = msgpack.unpackb(
-            data,
-            raw=False,
-            strict_map_key=True,
-            max_array_len=min(max_items, len(data)),
-            max_map_len=0,
-            max_ext_len=0,
-            max_bin_len=len(data),
-            max_str_len=len(data),
-        )
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+    reader = _Reader(data, max_items)
+    value = reader.value(MAX_DEPTH)
+    if reader.position != len(data):
         raise DecodeError(
-            "structure", expected="canonical MessagePack", got=str(error) or type(error).__name__
-        ) from None
-    _check_subset(value, MAX_DEPTH)
-    if pack(value) != data:
-        raise DecodeError(
-            "structure", expected="the shortest encoding", got="a longer encoding of the same value"
+            "structure", expected=f"{reader.position} bytes", got=f"{len(data) - reader.position} more bytes"
         )
     return value
 
 
-def _check_subset(value: object, depth: int) -> None:
-    if isinstance(value, list):
+_CONSTANTS: dict[int, bool | None] = {0xC0: None, 0xC2: False, 0xC3: True}
+_FIX_ARRAY, _FIX_TEXT, _FIX_TEXT_END = 0x90, 0xA0, 0xC0
+_FIX_UINT_END = 0x80
+
+# First byte -> (bytes of the number that follows, least number that needs so many).
+_UINTS = {0xCC: (1, 0x80), 0xCD: (2, 1 << 8), 0xCE: (4, 1 << 16), 0xCF: (8, 1 << 32)}
+_BINARIES = {0xC4: (1, 0), 0xC5: (2, 1 << 8), 0xC6: (4, 1 << 16)}
+_TEXTS = {0xD9: (1, 32), 0xDA: (2, 1 << 8), 0xDB: (4, 1 << 16)}
+_ARRAYS = {0xDC: (2, 16), 0xDD: (4, 1 << 16)}
+
+
+class _Reader:
+    """Reads values off a byte string, refusing every form but the shortest."""
+
+    __slots__ = ("data", "max_items", "position")
+
+    def __init__(self, data: bytes, max_items: int) -> None:
+        self.data = data
+        self.max_items = max_items
+        self.position = 0
+
+    def value(self, depth: int) -> Value:
+        """Read one value with at most ``depth`` levels of arrays."""
+        first = self._take(1)[0]
+        if first < _FIX_UINT_END:
+            return first
+        if first in _BINARIES:
+            return self._take(self._number(*_BINARIES[first]))
+        if first in _UINTS:
+            return self._number(*_UINTS[first])
+        if _FIX_ARRAY <= first < _FIX_TEXT:
+            return self._array(first - _FIX_ARRAY, depth)
+        if first in _ARRAYS:
+            return self._array(self._number(*_ARRAYS[first]), depth)
+        if _FIX_TEXT <= first < _FIX_TEXT_END:
+            return self._text(first - _FIX_TEXT)
+        if first in _TEXTS:
+            return self._text(self._number(*_TEXTS[first]))
+        if first in _CONSTANTS:
+            return _CONSTANTS[first]
+        raise DecodeError("structure", expected="nil, bool, uint, bin, str or array", got=f"0x{first:02x}")
+
+    def _take(self, size: int) -> bytes:
+        start = self.position
+        if size > len(self.data) - start:
+            raise DecodeError(
+                "structure", expected=f"{size} more bytes", got=f"{len(self.data) - start} bytes"
+            )
+        self.position = start + size
+        return self.data[start : self.position]
+
+    def _number(self, size: int, least: int) -> int:
+        number = int.from_bytes(self._take(size), "big")
+        if number < least:
+            raise DecodeError(
+                "structure", expected="the shortest encoding", got=f"{number} written in {size} bytes"
+            )
+        return number
+
+    def _text(self, size: int) -> str:
+        try:
+            return self._take(size).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DecodeError("structure", expected="UTF-8 text", got=error.reason) from None
+
+    def _array(self, count: int, depth: int) -> list[Value]:
+        left = len(self.data) - self.position
         if depth == 0:
             raise DecodeError(
                 "structure", expected=f"at most {MAX_DEPTH} nested arrays", got="deeper nesting"
             )
-        for item in value:
-            _check_subset(item, depth - 1)
-    elif not (
-        value is None or isinstance(value, (bool, bytes, str)) or (isinstance(value, int) and value >= 0)
-    ):
-        raise DecodeError(
-            "structure", expected="nil, bool, uint, bin, str or array", got=type(value).__name__
-        )
+        if count > min(self.max_items, left):
+            raise DecodeError(
+                "structure", expected=f"an array of at most {min(self.max_items, left)}", got=str(count)
+            )
+        return [self.value(depth - 1) for _ in range(count)]
 
 
 def as_array(value: object, name: str, size: int) -> list[Value]:
@@ -131,14 +187,14 @@ def as_bytes(value: object, name: str, *, size: int | None = None, max_size: int
 
 
 def as_text(value: object, name: str, *, max_bytes: int) -> str:
-    """Require UTF-8 text of at most ``max_bytes`` bytes without control characters."""
+    """Require UTF-8 text of at most ``max_bytes`` bytes without control characters (a closed list)."""
     if not isinstance(value, str):
         raise DecodeError(name, expected="text", got=_kind(value))
     size = len(value.encode())
     if size > max_bytes:
         raise DecodeError(name, expected=f"at most {max_bytes} bytes of text", got=f"{size} bytes")
-    if not value.isprintable():
-        raise DecodeError(name, expected="printable text", got="a control character")
+    if not _FORBIDDEN_IN_TEXT.isdisjoint(value):
+        raise DecodeError(name, expected="text without control characters", got=ascii(value)[:80])
     return value
 
 

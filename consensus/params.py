@@ -15,6 +15,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from .ed25519 import check_public_key
 from .encoding import U8, U32, U64, as_array, as_bytes, as_list, as_text, as_uint, pack, unpack
 from .errors import DecodeError
 from .hashing import sha256
@@ -33,6 +34,9 @@ MAX_GENESIS_BYTES = 65_536
 MAX_ADMINISTRATORS = 64
 MAX_GRANTS = 1_024
 MAX_NETWORK_NAME_BYTES = 64
+GRANTED_ROLES = frozenset({Role.PRODUCER, Role.SUBMITTER})
+"""Roles that a genesis may grant besides ``admin``; a viewer needs an encryption key, so a proposal."""
+
 MEDIAN_TIME_SPAN = 11
 """Headers whose median time is the floor for the next header's time (as in Bitcoin)."""
 
@@ -252,9 +256,10 @@ def _read_unsigned(data: bytes, signatures: tuple[bytes, ...]) -> Genesis:
     limit = MAX_GRANTS
     parts = as_array(unpack(data, max_bytes=MAX_GENESIS_BYTES, max_items=limit), "genesis", 7)
     if parts[0] != GENESIS_TAG:
-        raise DecodeError("genesis", expected=GENESIS_TAG, got=repr(parts[0]))
-    if parts[1] != PROTOCOL_DRAFT:
-        raise DecodeError("protocol draft", expected=str(PROTOCOL_DRAFT), got=str(parts[1]))
+        raise DecodeError("genesis", expected=GENESIS_TAG, got=repr(parts[0])[:80])
+    draft = as_uint(parts[1], "protocol draft", U32)
+    if draft != PROTOCOL_DRAFT:
+        raise DecodeError("protocol draft", expected=str(PROTOCOL_DRAFT), got=str(draft))
     administrators = as_list(parts[5], "administrators", max_items=MAX_ADMINISTRATORS, min_items=1)
     return Genesis(
         name=as_text(parts[2], "network name", max_bytes=MAX_NETWORK_NAME_BYTES),
@@ -280,7 +285,7 @@ def _read_params(values: Sequence[object]) -> Params:
 def _read_grant(item: object) -> Grant:
     number, subject = as_array(item, "grant", 2)
     role = as_uint(number, "role", U8)
-    if role not in Role.__members__.values() or role in {Role.ADMIN, Role.VIEWER}:
+    if role not in GRANTED_ROLES:
         raise DecodeError("granted role", expected="2 (producer) or 3 (submitter)", got=str(role))
     return Grant(role=Role(role), subject=as_bytes(subject, "subject", size=HASH_BYTES))
 
@@ -295,6 +300,12 @@ def check_genesis(genesis: Genesis) -> None:
     administrators = genesis.administrators
     _check_ascending("administrators", administrators)
     _check_ascending("grants", tuple((grant.role, grant.subject) for grant in genesis.grants))
+    for grant in genesis.grants:
+        if grant.role not in GRANTED_ROLES:
+            raise DecodeError(
+                "granted role", expected="2 (producer) or 3 (submitter)", got=str(int(grant.role))
+            )
+        check_public_key(grant.subject)
     if len(administrators) < genesis.params.quorum:
         raise DecodeError(
             "quorum", expected=f"at most {len(administrators)} administrators", got=str(genesis.params.quorum)

@@ -95,8 +95,7 @@ class Records:
         """Return the RFC 6962 leaf hash of every record."""
         packed = self.packed
         return [
-            leaf_hash(packed[start : start + RECORD_BYTES])
-            for start in range(0, len(packed), RECORD_BYTES)
+            leaf_hash(packed[start : start + RECORD_BYTES]) for start in range(0, len(packed), RECORD_BYTES)
         ]
 
     def root(self) -> bytes:

@@ -150,8 +150,11 @@ class StageEntry:
     def decode(cls, data: bytes) -> StageEntry:
         """Read a value; raises DecodeError."""
         parts = as_array(unpack(data, max_bytes=MAX_ENTRY_BYTES), "stage entry", 5)
+        kind = as_uint(parts[0], "kind", U8)
+        if kind not in Kind.__members__.values():
+            raise DecodeError("kind", expected=f"1 to {max(Kind)}", got=str(kind))
         return cls(
-            kind=Kind(as_uint(parts[0], "kind", U8)),
+            kind=Kind(kind),
             stage_type=as_uint(parts[1], "stage type", U8),
             height=as_uint(parts[2], "height", U64),
             author=as_bytes(parts[3], "author", size=HASH_BYTES),
@@ -180,6 +183,11 @@ class StateView:
     def __init__(self, reader: StateReader) -> None:
         """Look at ``reader``; nothing is cached."""
         self._reader = reader
+
+    @property
+    def reader(self) -> StateReader:
+        """What the view looks at, to try changes on top of it."""
+        return self._reader
 
     def role(self, role: Role, key: bytes) -> RoleEntry:
         """Return what is known of (role, key); without intervals when never granted."""

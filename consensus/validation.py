@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from .apply import Checked, Transition
 from .block import HEADER_VERSION, Body, Header, SealedHeader
+from .ed25519 import check_public_key
 from .errors import DecodeError, RuleViolation, Temporary
 from .hashing import sha256
-from .kinds import SEALING_ROLE
+from .kinds import SEALING_ROLE, RoleAction
 from .params import MEDIAN_TIME_SPAN, Params, Retarget
-from .payloads import AnyPayload, ImageBatch, KeyRotate
+from .payloads import AnyPayload, ImageBatch, KeyRotate, RoleProposal
 from .retarget import asert_bits, fixed_bits
 from .signing import Purpose, verify_signature
 from .statement import ABSENT, BatchHeader, Statement, seed_commitment
@@ -128,15 +129,21 @@ def check_seal(sealed: SealedHeader, network_id: bytes) -> None:
 def check_body(header: Header, body: Body, params: Params, *, parent_time_ms: int) -> None:
     """Check that a body belongs to a header and keeps the network's limits.
 
-    A body of another header fails ``bad-merkle-root`` first: nothing that follows can be blamed on
-    the header's hash unless the body really is the one it commits to.
+    A body of another header fails ``bad-merkle-root`` or ``payload-mismatch`` first: the leaves
+    commit to payloads by hash alone, and a body with a swapped payload of the same length has the same
+    root. Nothing that follows, here or in :func:`connect_block`, can be blamed on the header's hash unless
+    the body really is the one it commits to; once it is, everything can (the leaves commit to
+    signatures too).
 
     Raises:
-        RuleViolation: bad-merkle-root, too-many-statements, oversized, author-quota, early-heartbeat.
+        RuleViolation: bad-merkle-root, payload-mismatch, too-many-statements, oversized, author-quota,
+            early-heartbeat.
     """
     sizes = [statement.size_bytes for statement in body.statements]
     if body.root() != header.body_root:
         raise RuleViolation("bad-merkle-root", expected=header.body_root.hex(), got=body.root().hex())
+    for statement in body.statements:
+        check_payload_hash(statement)
     if len(sizes) > params.max_statements:
         raise RuleViolation(
             "too-many-statements", expected=f"at most {params.max_statements}", got=len(sizes)
@@ -163,6 +170,19 @@ def check_body(header: Header, body: Body, params: Params, *, parent_time_ms: in
         )
 
 
+def check_payload_hash(statement: Statement) -> None:
+    """Check that a payload is the one that its header commits to.
+
+    Raises:
+        RuleViolation: payload-mismatch; says nothing about the statement's id or leaf.
+    """
+    digest = sha256(statement.payload)
+    if digest != statement.header.payload_hash:
+        raise RuleViolation(
+            "payload-mismatch", expected=statement.header.payload_hash.hex(), got=digest.hex()
+        )
+
+
 def check_statement(
     statement: Statement, params: Params, network_id: bytes, *, verified: Container[bytes] = ()
 ) -> Checked:
@@ -171,17 +191,13 @@ def check_statement(
     ``verified`` names leaves (header and signature) whose signature was verified before.
 
     Raises:
-        RuleViolation: oversized, payload-mismatch, bad-signature or bad-payload.
+        RuleViolation: payload-mismatch, oversized, bad-signature or bad-payload.
     """
+    check_payload_hash(statement)
     size = statement.size_bytes
     if size > params.max_statement_bytes:
         raise RuleViolation(
             "oversized", expected=f"a statement of at most {params.max_statement_bytes} bytes", got=size
-        )
-    digest = sha256(statement.payload)
-    if digest != statement.header.payload_hash:
-        raise RuleViolation(
-            "payload-mismatch", expected=statement.header.payload_hash.hex(), got=digest.hex()
         )
     if statement.leaf not in verified and not statement.has_valid_signature(network_id):
         raise RuleViolation(
@@ -203,6 +219,14 @@ def _check_payload(statement: Statement, payload: AnyPayload, network_id: bytes)
     batch = statement.header.batch
     if isinstance(payload, ImageBatch) and batch is not None:
         _check_batch(batch, payload)
+    if isinstance(payload, RoleProposal) and payload.action is RoleAction.GRANT:
+        # A role that no key can use would count as an administrator for ever.
+        try:
+            check_public_key(payload.subject)
+        except DecodeError as error:
+            raise RuleViolation(
+                "bad-payload", expected=f"subject: {error.expected}", got=error.got
+            ) from error
     if isinstance(payload, KeyRotate) and not verify_signature(
         payload.new_key, payload.consent, Purpose.KEY_ROTATE, network_id, statement.author
     ):
