@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+FAILED = 2
+USAGE = 3
+REFUSED = 5
+
 
 class ProducerError(Exception):
     """Base of everything the producer raises on purpose.
@@ -12,6 +16,9 @@ class ProducerError(Exception):
         got: what was there instead.
         hint: what to do about it.
     """
+
+    exit_code = USAGE
+    """What a command that ends with this error tells the shell."""
 
     def __init__(self, message: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -49,6 +56,8 @@ class CheckpointError(ProducerError):
 class TrainingDivergedError(ProducerError):
     """A loss or weight stopped being a finite number."""
 
+    exit_code = FAILED
+
 
 class FilterError(ProducerError):
     """The release filter cannot be built or calibrated."""
@@ -60,6 +69,8 @@ class StageError(ProducerError):
 
 class StoreError(ProducerError):
     """An image store refused, lost or altered an object."""
+
+    exit_code = REFUSED
 
 
 class BatchFolderError(ProducerError):

@@ -51,7 +51,7 @@ PPSA_PLUS = TrainingConfig(
         init=Init.DCGAN,
     ),
     discriminator=DiscriminatorConfig(resolution=32, widths=(96, 192, 384), leak=0.2, init=Init.HE),
-    loss=LossConfig(kind=LossKind.RPGAN, penalty_start=0.5, penalty_end=0.1, penalty_interval=4),
+    loss=LossConfig(kind=LossKind.RPGAN, penalty_start=0.1, penalty_end=0.01, penalty_interval=4),
     optimizer=OptimizerConfig(learning_rate=2e-4, learning_rate_end=5e-5, beta1=0.0, beta2=0.99),
     batch=64,
     total_images=800_000,

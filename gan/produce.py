@@ -1,0 +1,111 @@
+"""generate → filter → cluster → store → batch folder, in one go.
+
+Knows no node: the folder it writes is what gets submitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..consensus.kinds import StageType
+from .batchfolder import BatchFacts, EncodedImages, encode_images, write_batch
+from .checkpoints import LoadedGenerator
+from .clustering import (
+    cluster_images,
+    write_clustering,
+)
+from .device import Device
+from .filter import ReleaseFilter
+from .generation import Renderer, image_name
+from .imagestore import ImageStore
+from .provenance import ProduceOptions, describe_batch
+from .selection import Progress, select_images
+from .stages import StageRecord, find_label
+
+NO_FILTER = "none"
+CLUSTERING_FOLDER = "clustering"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducedBatch:
+    """What a run of `produce` made."""
+
+    path: Path
+    count: int
+    candidates: int
+    rejected: int
+    duplicates: int
+    filter: str
+    clusters: int
+
+
+def produce(
+    out: Path,
+    *,
+    loaded: LoadedGenerator,
+    model_stages: tuple[StageRecord, ...],
+    options: ProduceOptions,
+    device: Device,
+    release_filter: ReleaseFilter | None = None,
+    store: ImageStore | None = None,
+    on_progress: Progress = lambda *_: None,
+) -> ProducedBatch:
+    """Make a batch folder at `out`; without a filter the batch will say `filter: none`."""
+    renderer = Renderer(loaded, seed=options.seed, device=device, micro_batch=options.micro_batch)
+    selection = select_images(
+        renderer,
+        count=options.count,
+        release_filter=release_filter,
+        duplicate_rms=options.duplicate_rms,
+        on_progress=on_progress,
+    )
+    on_progress("cluster", 0, 1)
+    clustering = cluster_images(selection.images, options=options.clustering, seed=options.seed)
+    on_progress("cluster", 1, 1)
+    encoded = encode_images(selection.indices, selection.images)
+    if store is not None:
+        _store_all(store, encoded, on_progress)
+    stages = describe_batch(
+        encoded=encoded,
+        selection=selection,
+        clustering=clustering,
+        loaded=loaded,
+        model_stages=model_stages,
+        options=options,
+        device=device,
+        release_filter=release_filter,
+    )
+    facts = BatchFacts(
+        public=options.public,
+        seed=options.seed,
+        micro_batch=options.micro_batch,
+        stages=stages,
+        model=options.model_statement or find_label(stages, StageType.TRAINING),
+        clustering=find_label(stages, StageType.CLUSTERING),
+        filter=find_label(stages, StageType.FILTER),
+        store=store.url if store is not None else None,
+    )
+    names = [image_name(index) for index in selection.indices]
+    write_batch(
+        out,
+        encoded,
+        labels=clustering.labels.tolist(),
+        facts=facts,
+        fill=lambda folder: write_clustering(clustering, names, folder / CLUSTERING_FOLDER),
+    )
+    return ProducedBatch(
+        path=out,
+        count=len(selection.indices),
+        candidates=selection.candidates,
+        rejected=selection.rejected,
+        duplicates=selection.duplicates,
+        filter=NO_FILTER if release_filter is None else release_filter.name,
+        clusters=len(clustering.centroids),
+    )
+
+
+def _store_all(store: ImageStore, encoded: EncodedImages, on_progress: Progress) -> None:
+    for number, data in enumerate(encoded.files, start=1):
+        store.put(data)
+        on_progress("store", number, len(encoded.files))

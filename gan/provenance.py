@@ -1,0 +1,124 @@
+"""What a produced batch says about itself: the stage records of generation, filter and clustering."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+
+from ..consensus.kinds import StageType
+from ..consensus.statement import seed_commitment
+from .batchfolder import EncodedImages
+from .checkpoints import LoadedGenerator
+from .clustering import FEATURE_SPACE, Clustering, ClusteringOptions
+from .device import Device
+from .duplicates import DEFAULT_RMS_LEVELS
+from .filter import ReleaseFilter
+from .generation import DEFAULT_MICRO_BATCH
+from .selection import Selection
+from .stages import StageRecord, extend, find_label, make_details
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProduceOptions:
+    """What decides a batch besides the generator and the filter."""
+
+    count: int
+    seed: bytes
+    micro_batch: int = DEFAULT_MICRO_BATCH
+    clustering: ClusteringOptions = field(default_factory=ClusteringOptions)
+    duplicate_rms: float = DEFAULT_RMS_LEVELS
+    public: bool = True
+    model_statement: str | None = None
+    """Hex id of a `training` statement already on chain; its records are then not repeated."""
+
+
+def describe_batch(
+    *,
+    encoded: EncodedImages,
+    selection: Selection,
+    clustering: Clustering,
+    loaded: LoadedGenerator,
+    model_stages: tuple[StageRecord, ...],
+    options: ProduceOptions,
+    device: Device,
+    release_filter: ReleaseFilter | None,
+) -> tuple[StageRecord, ...]:
+    """All records that must be anchored for a batch, in order: the model's, then the batch's own."""
+    known = () if options.model_statement else model_stages
+    model = options.model_statement or find_label(known, StageType.TRAINING)
+    generation = _generation_record(
+        encoded=encoded, selection=selection, loaded=loaded, options=options, device=device, model=model
+    )
+    added = [generation]
+    if release_filter is not None:
+        added.append(_filter_record(selection, release_filter, generation.label))
+    added.append(_clustering_record(clustering, options, added[-1].label))
+    return extend(known, *added)
+
+
+def _generation_record(
+    *,
+    encoded: EncodedImages,
+    selection: Selection,
+    loaded: LoadedGenerator,
+    options: ProduceOptions,
+    device: Device,
+    model: str | None,
+) -> StageRecord:
+    return StageRecord(
+        label="generation",
+        stage_type=StageType.GENERATION,
+        artifact=hashlib.sha256(encoded.manifest()).digest(),
+        inputs=(model,) if model else (),
+        name=f"{selection.candidates} candidates",
+        details=make_details(
+            {
+                "checkpoint_sha256": loaded.digest.hex(),
+                "seed_commitment": seed_commitment(options.seed).hex(),
+                "micro_batch": options.micro_batch,
+                "candidates": selection.candidates,
+                "kept": len(selection.indices),
+                "duplicates_removed": selection.duplicates,
+                "duplicate_rms_levels": options.duplicate_rms,
+                "device": device.torch_device.type,
+                "torch": torch.__version__,
+            }
+        ),
+    )
+
+
+def _filter_record(selection: Selection, release_filter: ReleaseFilter, source: str) -> StageRecord:
+    return StageRecord(
+        label="filter",
+        stage_type=StageType.FILTER,
+        inputs=(source,),
+        name=release_filter.name,
+        details=make_details(
+            {**release_filter.facts(), "candidates": selection.candidates, "rejected": selection.rejected}
+        ),
+    )
+
+
+def _clustering_record(clustering: Clustering, options: ProduceOptions, source: str) -> StageRecord:
+    sizes = clustering.sizes
+    return StageRecord(
+        label="clustering",
+        stage_type=StageType.CLUSTERING,
+        artifact=hashlib.sha256(clustering.encode()).digest(),
+        inputs=(source,),
+        name="mini-batch k-means",
+        details=make_details(
+            {
+                "feature_space": FEATURE_SPACE,
+                "components": clustering.basis.shape[0],
+                "variance_kept": clustering.explained,
+                "clusters_asked": options.clustering.clusters,
+                "clusters": len(sizes),
+                "k_min_cluster_size": options.clustering.k_min_cluster_size,
+                "smallest": int(sizes.min()),
+                "largest": int(sizes.max()),
+            }
+        ),
+    )
