@@ -115,6 +115,18 @@ EXTRAS: Final = {
 KNOWN: Final = {
     "facechain.consensus.errors.ConsensusError": ExitCode.FAILED,
     "facechain.consensus.image.ImageRejected": ExitCode.USAGE,
+    "facechain.node.config.ConfigError": ExitCode.USAGE,
+    "facechain.node.data_dir.DataDirError": ExitCode.REFUSED,
+    "facechain.node.store.errors.StoreError": ExitCode.REFUSED,
+    "facechain.node.store.errors.StoreCorrupt": ExitCode.FAILED,
+    "facechain.node.chainstate.ChainMismatch": ExitCode.REFUSED,
+    "facechain.node.wire.faults.WireError": ExitCode.UNREACHABLE,
+    "facechain.node.wire.faults.ListenFailed": ExitCode.REFUSED,
+    "facechain.node.wire.faults.HandshakeError": ExitCode.REFUSED,
+    "facechain.node.keystore.KeyNotFound": ExitCode.NOT_FOUND,
+    "facechain.node.keystore.KeyFileInvalid": ExitCode.USAGE,
+    "facechain.node.keystore.KeyRefused": ExitCode.REFUSED,
+    "facechain.node.private_files.TooOpen": ExitCode.REFUSED,
     "aiohttp.client_exceptions.ClientConnectionError": ExitCode.UNREACHABLE,
     "builtins.ConnectionError": ExitCode.UNREACHABLE,
     "builtins.TimeoutError": ExitCode.UNREACHABLE,
@@ -125,7 +137,10 @@ KNOWN: Final = {
     "builtins.PermissionError": ExitCode.REFUSED,
     "builtins.OSError": ExitCode.REFUSED,
 }
-"""Exit codes of exceptions from elsewhere, by qualified name; the nearest base class that is listed counts."""
+"""Exit codes of exceptions from elsewhere, by qualified name; the nearest base class that is listed counts.
+
+An exception that is not listed and has `diagnostics()` was raised on purpose: it is a refusal.
+"""
 
 ADVICE: Final = {
     errno.ENOENT: "check the path",
@@ -188,7 +203,7 @@ def _known_code(error: BaseException) -> ExitCode | None:
         code = KNOWN.get(f"{cls.__module__}.{cls.__qualname__}")
         if code is not None:
             return code
-    return None
+    return ExitCode.REFUSED if callable(getattr(error, "diagnostics", None)) else None
 
 
 def _describe(error: BaseException) -> str:

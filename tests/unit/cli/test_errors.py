@@ -2,11 +2,13 @@
 
 import errno
 import os
+from importlib import import_module
 
 import click
 import pytest
 
 from facechain.cli.errors import (
+    KNOWN,
     CommandError,
     ExitCode,
     NotFoundError,
@@ -64,6 +66,24 @@ def test_error_becomes_one_line_and_a_code(
     out, err = capsys.readouterr()
     assert line in err
     assert (out, err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if name.startswith("facechain.")])
+def test_listed_exception_is_there(name: str) -> None:
+    module, _, attribute = name.rpartition(".")
+    assert issubclass(getattr(import_module(module), attribute), Exception)
+
+
+class Purposeful(Exception):
+    """Listed nowhere, but raised on purpose."""
+
+    def diagnostics(self) -> str:
+        return "pool: expected room, got none"
+
+
+def test_unlisted_refusal_is_no_fault_of_facechain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(Purposeful()) == ExitCode.REFUSED
+    assert capsys.readouterr().err == "error: pool: expected room, got none\n"
 
 
 def test_group_reports_the_leaf_that_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
