@@ -7,7 +7,7 @@ the last commit. An environment may not be used across a fork.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -15,22 +15,14 @@ from typing import Final, Self, TypeVar
 
 import lmdb
 
-from .errors import StoreClosed, StoreError, StoreFull, StoreSchema
+from .errors import StoreError, StoreFull, StoreSchema
 from .gate import Gate
 from .lmdb_errors import store_error
 from .lmdb_file import DATA_NAME, check_file
+from .lmdb_transaction import LmdbReader, LmdbWriter, MapIsFull
 from .lock import InstanceLock
 from .port import Reader, Writer
-from .schema import (
-    BUCKETS,
-    SCHEMA_KEY,
-    SCHEMA_VERSION,
-    Table,
-    check_bounds,
-    check_bucket,
-    check_key,
-    check_value,
-)
+from .schema import BUCKETS, SCHEMA_KEY, SCHEMA_VERSION, Table
 
 T = TypeVar("T")
 
@@ -40,169 +32,15 @@ MAP_STEP_BYTES_MAX: Final = 16 << 30
 """The map doubles until a step would be larger than this, and grows by this much from there on."""
 MAP_BYTES_MAX: Final = 1 << 40
 """Largest map; beyond it a transaction fails with StoreFull."""
+OPEN_ROOM_BYTES: Final = 1 << 20
+"""Room that the map of an opened store has beyond its file, so that opening itself never meets a full map."""
 READERS_MAX: Final = 512
 """Reads open at once, over all threads."""
 DATABASES_MAX: Final = 64
 """Named databases that the environment has room for."""
-SCAN_ROWS: Final = (16, 512)
-"""Rows copied per step of a scan: of the first step, and at most."""
-SCAN_BYTES_MAX: Final = 1 << 20
-"""A step of a scan ends when it holds this much."""
-
 _PAGE_BYTES: Final = 64 << 10
 """Map sizes are multiples of this, the largest page size of the platforms that LMDB runs on."""
 _SCHEMA_BYTES: Final = 4
-
-
-class _MapIsFull(StoreFull):
-    """The transaction needs a larger map; raised through the caller's function, which is then run again."""
-
-
-class _LmdbReader:
-    """All buckets as seen by one LMDB transaction."""
-
-    def __init__(
-        self, transaction: lmdb.Transaction[bytes], databases: dict[str, lmdb._Database], folder: Path
-    ) -> None:
-        self._transaction = transaction
-        self._databases = databases
-        self._folder = folder
-        self._ended = False
-
-    def get(self, bucket: str, key: bytes, /) -> bytes | None:
-        check_key(key)
-        database = self._database(bucket)
-        try:
-            return self._transaction.get(key, db=database)
-        except lmdb.Error as error:
-            raise store_error(error, self._folder) from error
-
-    def scan(
-        self,
-        bucket: str,
-        /,
-        *,
-        start: bytes = b"",
-        stop: bytes | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
-    ) -> Iterator[tuple[bytes, bytes]]:
-        check_bounds(start, stop, limit)
-        self._database(bucket)
-        return self._rows(bucket, start, stop, reverse=reverse, limit=limit)
-
-    def count(self, bucket: str, /) -> int:
-        try:
-            return self._transaction.stat(self._database(bucket))["entries"]
-        except lmdb.Error as error:
-            raise store_error(error, self._folder) from error
-
-    def end(self) -> None:
-        """Refuse any further use."""
-        self._ended = True
-
-    def _rows(
-        self, bucket: str, start: bytes, stop: bytes | None, *, reverse: bool, limit: int | None
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Yield copied rows step by step, so that no cursor stays open between two of the caller's steps."""
-        size, largest = SCAN_ROWS
-        after: bytes | None = None
-        while limit is None or limit > 0:
-            size = size if limit is None else min(size, limit)
-            rows, ended = self._step(bucket, start, stop, after, reverse=reverse, size=size)
-            yield from rows
-            if ended:
-                return
-            after = rows[-1][0]
-            limit = None if limit is None else limit - len(rows)
-            size = min(2 * size, largest)
-
-    def _step(
-        self, bucket: str, start: bytes, stop: bytes | None, after: bytes | None, *, reverse: bool, size: int
-    ) -> tuple[list[tuple[bytes, bytes]], bool]:
-        """Return up to `size` rows beyond key `after`, and whether they are the last."""
-        rows: list[tuple[bytes, bytes]] = []
-        held = 0
-        database = self._database(bucket)
-        try:
-            with self._transaction.cursor(database) as cursor:
-                if reverse:
-                    found = _seek_below(cursor, stop if after is None else after)
-                    walk = cursor.iterprev()
-                else:
-                    found = _seek_from(cursor, start, after)
-                    walk = cursor.iternext()
-                for key, value in walk if found else ():
-                    if key < start or (stop is not None and key >= stop):
-                        return rows, True
-                    rows.append((key, value))
-                    held += len(value)
-                    if len(rows) == size or held >= SCAN_BYTES_MAX:
-                        return rows, False
-                return rows, True
-        except lmdb.Error as error:
-            raise store_error(error, self._folder) from error
-
-    def _database(self, bucket: str) -> lmdb._Database:
-        if self._ended:
-            raise StoreClosed("a reader was used after its transaction ended; read inside the transaction")
-        check_bucket(bucket)
-        return self._databases[bucket]
-
-
-class _LmdbWriter(_LmdbReader):
-    """The one write transaction."""
-
-    def __init__(
-        self, transaction: lmdb.Transaction[bytes], databases: dict[str, lmdb._Database], folder: Path
-    ) -> None:
-        super().__init__(transaction, databases, folder)
-        self.map_is_full = False
-        self.written_bytes = 0
-
-    def put(self, bucket: str, key: bytes, value: bytes, /) -> None:
-        check_key(key)
-        check_value(value)
-        database = self._database(bucket)
-        self.written_bytes += len(key) + len(value)
-        try:
-            self._transaction.put(key, value, db=database)
-        except lmdb.Error as error:
-            raise self._failure(error) from error
-
-    def put_many(self, bucket: str, rows: Iterable[tuple[bytes, bytes]], /) -> None:
-        for key, value in rows:
-            self.put(bucket, key, value)
-
-    def delete(self, bucket: str, key: bytes, /) -> None:
-        check_key(key)
-        database = self._database(bucket)
-        try:
-            self._transaction.delete(key, db=database)
-        except lmdb.Error as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: lmdb.Error) -> StoreError:
-        if isinstance(error, lmdb.MapFullError):
-            self.map_is_full = True
-            return _MapIsFull("the map is full; the transaction is run again on a larger one")
-        return store_error(error, self._folder)
-
-
-def _seek_from(cursor: lmdb.Cursor[bytes], start: bytes, after: bytes | None) -> bool:
-    """Put the cursor on the first key that is >= start, or > after when that is given."""
-    if after is None:
-        return cursor.set_range(start)
-    return cursor.set_range(after) and (cursor.key() != after or cursor.next())
-
-
-def _seek_below(cursor: lmdb.Cursor[bytes], stop: bytes | None) -> bool:
-    """Put the cursor on the last key that is < stop, or on the last of all."""
-    if stop is None:
-        return cursor.last()
-    if stop == b"":
-        return False
-    return cursor.prev() if cursor.set_range(stop) else cursor.last()
 
 
 class LmdbStore:
@@ -258,7 +96,7 @@ class LmdbStore:
                 transaction = self._environment.begin()
             except lmdb.Error as error:
                 raise store_error(error, self._folder) from error
-            reader = _LmdbReader(transaction, self._databases, self._folder)
+            reader = LmdbReader(transaction, self._databases, self._folder)
             try:
                 yield reader
             finally:
@@ -269,12 +107,12 @@ class LmdbStore:
         """See `port.Store.transact`. Runs `change` again, on a larger map, when the map is full."""
         with self._gate.writing():
             while True:
-                writer: _LmdbWriter | None = None
+                writer: LmdbWriter | None = None
                 try:
                     with self._environment.begin(write=True) as transaction:
-                        writer = _LmdbWriter(transaction, self._databases, self._folder)
+                        writer = LmdbWriter(transaction, self._databases, self._folder)
                         return self._attempt(change, writer)
-                except (_MapIsFull, lmdb.MapFullError):
+                except (MapIsFull, lmdb.MapFullError):
                     self._grow(writer.written_bytes if writer else 0)
                 except lmdb.Error as error:
                     raise store_error(error, self._folder) from error
@@ -293,18 +131,18 @@ class LmdbStore:
     ) -> None:
         self.close()
 
-    def _attempt(self, change: Callable[[Writer], T], writer: _LmdbWriter) -> T:
+    def _attempt(self, change: Callable[[Writer], T], writer: LmdbWriter) -> T:
         """Run `change` once. A full map counts even where `change` caught or replaced the error."""
         try:
             result = change(writer)
         except Exception as error:
-            if writer.map_is_full and not isinstance(error, _MapIsFull):
-                raise _MapIsFull("the map is full") from error
+            if writer.map_is_full and not isinstance(error, MapIsFull):
+                raise MapIsFull("the map is full") from error
             raise
         finally:
             writer.end()
         if writer.map_is_full:
-            raise _MapIsFull("the map is full")
+            raise MapIsFull("the map is full")
         return result
 
     def _grow(self, written_bytes: int) -> None:
@@ -325,7 +163,7 @@ def _environment(folder: Path, map_bytes: int) -> lmdb.Environment:
     stored_bytes = data.stat().st_size if data.exists() else 0
     return lmdb.Environment(
         str(folder),
-        map_size=_round_up(max(map_bytes, stored_bytes)),
+        map_size=_round_up(max(map_bytes, stored_bytes + OPEN_ROOM_BYTES)),
         mode=0o600,
         max_readers=READERS_MAX,
         max_dbs=DATABASES_MAX,
