@@ -1,0 +1,96 @@
+"""What the HTTP API needs of a node: the one interface between the server and the composition root.
+
+Owns types only. Everything that can be read from the chain state or the mempool is read there; the port adds
+what only the running node knows (peers, progress, mining), submission, and events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...consensus.statement import Statement
+from ..chainstate import ChainState
+from ..mempool import Mempool, Submission
+from .events import EventHub
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerInfo:
+    """One connected peer."""
+
+    node_key: bytes
+    """The key that its handshake proved, 32 bytes."""
+    address: str
+    """HOST:PORT."""
+    inbound: bool
+    height: int
+    """Height that the peer announced last."""
+    user_agent: str
+    connected_seconds: float
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    ping_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """What only the running node knows of itself; the API adds chain and mempool."""
+
+    version: str
+    node_key: bytes
+    uptime_seconds: float
+    best_known_height: int
+    """Highest height that any peer announced, at least this node's own."""
+    syncing: bool
+    progress: float
+    """0 to 1."""
+    blocks_per_second: float
+    eta_seconds: float | None
+    """None when it is not syncing or cannot tell."""
+    mining: bool
+    hash_rate: float
+    """Hashes per second, 0 when not mining."""
+
+
+class NodePort(Protocol):
+    """A running node, as the API sees it. All members are used on the event loop's thread."""
+
+    @property
+    def chain(self) -> ChainState:
+        """The chain state; snapshots of its store are also read in executor threads."""
+        ...
+
+    @property
+    def pool(self) -> Mempool:
+        """The statements that wait; only read here."""
+        ...
+
+    @property
+    def events(self) -> EventHub:
+        """Where the node publishes and the API subscribes."""
+        ...
+
+    def now_ms(self) -> int:
+        """Return Unix time in milliseconds by the node's clock."""
+        ...
+
+    def status(self) -> NodeStatus:
+        """Return what the node knows of itself now."""
+        ...
+
+    def peers(self) -> Sequence[PeerInfo]:
+        """Return the connected peers."""
+        ...
+
+    def holders(self, leaf: bytes) -> int:
+        """Return how many peers are known to hold a pooled statement (receipt level `relayed` when > 0)."""
+        ...
+
+    async def submit(self, statements: Sequence[Statement]) -> Sequence[Submission]:
+        """Take statements into the durable mempool and relay them; answers in the same order.
+
+        Those that are `queued` in the answer are on disk. Store errors are raised and acknowledge nothing.
+        """
+        ...
