@@ -61,6 +61,8 @@ class Connection:
         self.session = Session(time.monotonic())
         """Counters and round-trip time; for reading only."""
         self._websocket = websocket
+        # Kept, because aiohttp forgets its transport when the peer is gone.
+        self._socket: socket.socket = websocket.get_extra_info("socket")
         self._limits = limits
         self._timeouts = timeouts
         self._release = release
@@ -242,10 +244,8 @@ class Connection:
         return self._failure
 
     def _cut(self) -> None:
-        sock = self._websocket.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     async def _end(self, failure: WireError) -> WireError:
         """Close for `failure` unless it is closed already; return the failure that came first."""

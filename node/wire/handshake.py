@@ -117,11 +117,13 @@ class Handshake:
             services=int(local.services),
             user_agent=local.user_agent,
         )
+        # Encoded at once: a user agent that is too long is this node's error, not the peer's.
+        self._hello_frame = encode(self._hello)
         self._peer_hello: Hello | None = None
         self._ended = False
         self._outbox: deque[bytes] = deque()
         if role is HandshakeRole.INITIATOR:
-            self._outbox.append(encode(self._hello))
+            self._outbox.append(self._hello_frame)
 
     def frames_to_send(self) -> list[bytes]:
         """Return, and forget, the frames that are to be sent now, in order."""
@@ -160,7 +162,7 @@ class Handshake:
     def _on_hello(self, hello: Hello) -> list[HandshakeEvent]:
         if self._role is HandshakeRole.RESPONDER:
             # Sent even to a peer that is refused below, so that it can name both networks or versions.
-            self._outbox.append(encode(self._hello))
+            self._outbox.append(self._hello_frame)
         if hello.role is not _OTHER[self._role]:
             raise HandshakeProtocolError(
                 f"expected role {_OTHER[self._role].name.lower()}, got {hello.role.name.lower()}"

@@ -12,10 +12,12 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from hypothesis import strategies as st
 
 from facechain.consensus.signing import NodeKey
 from facechain.node.wire.connection import Connection
+from facechain.node.wire.faults import HandshakeError, WireError
 from facechain.node.wire.fields import (
     Blobs,
     Choice,
@@ -28,10 +30,10 @@ from facechain.node.wire.fields import (
     Uint,
     fields_of,
 )
-from facechain.node.wire.handshake import LocalNode
+from facechain.node.wire.handshake import Handshake, HandshakeDone, LocalNode
 from facechain.node.wire.limits import ConnectionLimits, Timeouts
-from facechain.node.wire.messages import BodyChunk, Message
-from facechain.node.wire.tls import open_identity
+from facechain.node.wire.messages import BodyChunk, HandshakeRole, Message
+from facechain.node.wire.tls import client_context, open_identity
 from facechain.node.wire.transport import Listener, OnConnection, OnRefused
 
 NETWORK_ID = hashlib.sha256(b"test network").digest()
@@ -169,7 +171,45 @@ async def tls_relay(context: ssl.SSLContext, client: ssl.SSLContext, target: int
         yield int(server.sockets[0].getsockname()[1])
 
 
-async def drain(connection: Connection) -> None:
-    """Receive until the connection ends with its typed error."""
-    while True:
-        await connection.receive()
+@contextlib.asynccontextmanager
+async def raw_peer(port: int, seed: int = 2) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A proven peer that then sends and reads whatever the test wants, frame by frame."""
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client_context())) as session,
+        session.ws_connect(
+            f"wss://127.0.0.1:{port}/p2p", max_msg_size=0, autoping=False, autoclose=False
+        ) as websocket,
+    ):
+        certificate = websocket.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        machine = Handshake(
+            role=HandshakeRole.INITIATOR,
+            local=local_node(seed),
+            nonce=b"\x11" * 32,
+            certificate_hash=hashlib.sha256(certificate).digest(),
+        )
+        events: list[object] = []
+        while not any(isinstance(event, HandshakeDone) for event in events):
+            for frame in machine.frames_to_send():
+                await websocket.send_bytes(frame)
+            events += machine.receive(await websocket.receive_bytes())
+        yield websocket
+
+
+class Failures:
+    """Serves connections by receiving until they end, and keeps the errors that they ended with."""
+
+    def __init__(self) -> None:
+        self.seen: asyncio.Queue[WireError] = asyncio.Queue()
+        self.refused: asyncio.Queue[HandshakeError] = asyncio.Queue()
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def serve(self, connection: Connection) -> None:
+        try:
+            while True:
+                self.messages.put_nowait(await connection.receive())
+        except WireError as error:
+            self.seen.put_nowait(error)
+            raise
+
+    def on_refused(self, remote: tuple[str, int], error: HandshakeError) -> None:
+        self.refused.put_nowait(error)

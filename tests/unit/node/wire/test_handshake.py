@@ -257,3 +257,16 @@ def test_the_first_event_shows_an_unproven_hello() -> None:
 def test_garbage_only_raises_typed_errors(frames: list[bytes], starts: bool) -> None:
     outcome = feed(initiator() if starts else responder(), frames)
     assert isinstance(outcome, HandshakeError)
+
+
+def test_a_user_agent_that_is_too_long_is_this_nodes_own_error() -> None:
+    with pytest.raises(ValueError, match="Hello cannot be sent: decode-error: user_agent"):
+        responder(local_node(2, user_agent="x" * 65))
+
+
+def test_unknown_service_bits_are_kept() -> None:
+    services = Service(1 << 63 | Service.RELAY)
+    _, seen = run(initiator(local_node(1, services=services)), responder())
+    assert isinstance(seen, HandshakeResult)
+    assert seen.services == services
+    assert Service.RELAY in seen.services
