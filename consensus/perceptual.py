@@ -3,8 +3,10 @@
 Owns the function pixels -> 256 bits. It is a finding aid, never part of a rule: a match is always
 recomputed from the pixels and reported with its distance.
 
-The luma plane is averaged down to 32 x 32 cells, transformed by a DCT-II, and the sign of the 256
-lowest frequencies (without the constant one) against their median gives the bits.
+The luma plane is averaged down to 32 x 32 cells, transformed by a DCT-II, and the 256 lowest
+frequencies (without the constant ones) against their median give the bits. All values are integers
+below 2**53, so that the matrix products in binary64 are exact in any order of summation, and every
+machine finds the same bits.
 
 Source: ``docs/protocol.md``, section "Perceptual hash".
 """
@@ -31,6 +33,13 @@ BLOCK = 16
 LUMA_WEIGHTS = (299, 587, 114)
 """ITU-R BT.601 luma in thousandths."""
 
+LUMA_SCALE = sum(LUMA_WEIGHTS)
+CELL_SCALE = 256
+"""Cells are luma (0 to 255) in 1/256, rounded down."""
+
+COSINE_SCALE = 4_096
+"""Cosines are rounded to this many parts: 33 bits after one product with cells, 50 after two."""
+
 
 def perceptual_hash(pixels: Pixels) -> bytes:
     """Return the 32-byte perceptual hash of an image of any size."""
@@ -44,13 +53,17 @@ def perceptual_hashes(images: NDArray[np.uint8]) -> list[bytes]:
     """Hash a stack of images of shape (n, height, width, 3), uint8; returns n times 32 bytes."""
     import numpy as np  # noqa: PLC0415
 
-    luma = images.astype(np.float64) @ (np.asarray(LUMA_WEIGHTS, dtype=np.float64) / 1000)
-    rows = _averaging(images.shape[1])
-    columns = _averaging(images.shape[2])
-    cells = rows @ luma @ columns.T
-    spectrum = _cosines() @ cells @ _cosines().T
+    height, width = images.shape[1:3]
+    luma = np.zeros(images.shape[:3], dtype=np.float64)
+    for channel, weight in enumerate(LUMA_WEIGHTS):
+        luma += images[..., channel] * float(weight)
+    sums = (_averaging(height) @ luma @ _averaging(width).T).astype(np.int64)
+    cells = sums * CELL_SCALE // (LUMA_SCALE * width * height)
+    cells -= cells.sum(axis=(1, 2), keepdims=True) // (GRID * GRID)
+    spectrum = _cosines() @ cells.astype(np.float64) @ _cosines().T
     low = spectrum.reshape(len(images), BLOCK * BLOCK)
-    return [np.packbits(row > np.median(row)).tobytes() for row in low]
+    middle = np.sort(low, axis=1)[:, BLOCK * BLOCK // 2 - 1 : BLOCK * BLOCK // 2 + 1].sum(axis=1)
+    return [row.tobytes() for row in np.packbits(2 * low > middle[:, None], axis=1)]
 
 
 def hamming(left: bytes, right: bytes) -> int:
@@ -60,23 +73,25 @@ def hamming(left: bytes, right: bytes) -> int:
 
 @cache
 def _averaging(size: int) -> Any:
-    """Area-averaging matrix of shape (GRID, size); each row sums to one."""
+    """Matrix of shape (GRID, size): how many 1/GRID parts of each sample lie in each cell."""
     import numpy as np  # noqa: PLC0415
 
-    matrix = np.zeros((GRID, size), dtype=np.float64)
-    step = size / GRID
-    for cell in range(GRID):
-        start, stop = cell * step, (cell + 1) * step
-        for sample in range(math.floor(start), min(size, math.ceil(stop))):
-            matrix[cell, sample] = (min(stop, sample + 1) - max(start, sample)) / step
-    return matrix
+    cell_starts = np.arange(GRID)[:, None] * size
+    sample_starts = np.arange(size)[None, :] * GRID
+    ends = np.minimum(cell_starts + size, sample_starts + GRID)
+    return np.clip(ends - np.maximum(cell_starts, sample_starts), 0, None).astype(np.float64)
 
 
 @cache
 def _cosines() -> Any:
-    """DCT-II rows 1 to BLOCK of shape (BLOCK, GRID): the constant frequency is left out."""
+    """DCT-II rows 1 to BLOCK of shape (BLOCK, GRID), rounded to integers: the constant one is left out."""
     import numpy as np  # noqa: PLC0415
 
-    frequency = np.arange(1, BLOCK + 1)[:, None]
-    position = np.arange(GRID)[None, :]
-    return np.cos(math.pi / GRID * (position + 0.5) * frequency)
+    rows = [
+        [
+            round(COSINE_SCALE * math.cos(math.pi * frequency * (2 * cell + 1) / (2 * GRID)))
+            for cell in range(GRID)
+        ]
+        for frequency in range(1, BLOCK + 1)
+    ]
+    return np.asarray(rows, dtype=np.float64)
