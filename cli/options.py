@@ -97,3 +97,17 @@ def wait_options(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """`--json`, handed on as `as_json: bool`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def signing_options(command: Command) -> Command:
+    """Add the options of a command that signs a statement and hands it in."""
+    for option in (
+        json_option,
+        data_dir_option,
+        wait_options,
+        api_option,
+        passphrase_file_option,
+        key_option,
+    ):
+        command = option(command)
+    return command
