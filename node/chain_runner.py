@@ -9,21 +9,19 @@ catch-up and rapid mining commit in groups without a timer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 from ..consensus.block import Block
 from ..consensus.errors import ConsensusError, RuleViolation
-from ..consensus.kv import Bucket
-from ..consensus.state import StateView
 from ..consensus.statement import Statement
 from .chainstate import ChainState, ChainUpdate, InvalidBlock, Template
 from .mempool import Drop, DurableMempool, MempoolLimits, MempoolRefusal, Submission, Tip
 from .mempool.limits import DEFAULT_LIMITS
-from .store.port import Store
 
 T = TypeVar("T")
 
@@ -32,22 +30,6 @@ OnChecked = Callable[[Block], None]
 
 OnUpdate = Callable[[ChainUpdate, Sequence[Drop]], None]
 """Told of every move of the tip, after it is durable and the mempool followed."""
-
-
-class LiveState:
-    """State reads that each see the store as it is now; used by the one thread that also writes.
-
-    A transaction may not be begun while a read is open in the same thread, so none is held open here.
-    """
-
-    def __init__(self, store: Store) -> None:
-        """Read from ``store``."""
-        self._store = store
-
-    def get(self, bucket: Bucket, key: bytes, /) -> bytes | None:
-        """Return the value under a key of the state after the tip."""
-        with self._store.read() as reader:
-            return reader.get(bucket, key)
 
 
 class ChainRunner:
@@ -155,18 +137,15 @@ class ChainRunner:
         return update
 
     async def _follow(self, update: ChainUpdate) -> None:
-        tip = live_tip(self.chain)
         drops = await self._run(
-            lambda: self.mempool.on_update(
-                connected=update.connected, disconnected=update.disconnected, tip=tip
-            )
+            partial(self.mempool.on_update, connected=update.connected, disconnected=update.disconnected)
         )
         for listener in self._listeners:
             listener(update, drops)
 
     async def submit(self, statements: Sequence[Statement]) -> tuple[Submission, ...]:
         """Take statements from a submitter; those that are queued in the answer are on disk."""
-        return await self.call(lambda: self.mempool.submit(statements, live_tip(self.chain)))
+        return await self.call(lambda: self.mempool.submit(statements))
 
     async def relay(self, statements: Sequence[Statement]) -> list[Relayed]:
         """Take statements from peers; each is returned with None when it is new here, or why it was refused.
@@ -176,11 +155,10 @@ class ChainRunner:
         return await self.call(lambda: self._relay(statements))
 
     def _relay(self, statements: Sequence[Statement]) -> list[Relayed]:
-        tip = live_tip(self.chain)
         results: list[Relayed] = []
         for statement in statements:
             try:
-                if not self.mempool.relay(statement, tip).known:
+                if not self.mempool.relay(statement).known:
                     results.append((statement, None))
             except (RuleViolation, MempoolRefusal) as error:
                 results.append((statement, error))
@@ -191,9 +169,8 @@ class ChainRunner:
         return await self.call(lambda: self._template(producer))
 
     def _template(self, producer: bytes) -> Template:
-        pool = self.mempool.pool
         return self.chain.make_template(
-            pool.select(live_tip(self.chain)), producer=producer, now_ms=self._clock_ms(), verified=pool
+            self.mempool.select(), producer=producer, now_ms=self._clock_ms(), verified=self.mempool.pool
         )
 
 
@@ -201,7 +178,9 @@ Refused = tuple[Block, ConsensusError]
 Relayed = tuple[Statement, RuleViolation | MempoolRefusal | None]
 
 
-def live_tip(chain: ChainState) -> Tip:
-    """Return the tip for the mempool, its state read from the store as it is now."""
+@contextmanager
+def open_tip(chain: ChainState) -> Iterator[Tip]:
+    """Open the state after the tip for the mempool."""
     tip = chain.tree.tip
-    return Tip(height=tip.height, hash=tip.hash, state=StateView(LiveState(chain.store)))
+    with chain.view() as state:
+        yield Tip(height=tip.height, hash=tip.hash, state=state)

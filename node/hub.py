@@ -31,6 +31,7 @@ from .recent import RecentStatements
 from .wire.connection import Connection
 from .wire.faults import Reason, WireError
 from .wire.messages import (
+    Address,
     Addresses,
     AnnounceBlock,
     BodyChunk,
@@ -86,13 +87,22 @@ class PeerHub:
     """See the module's text. `run` works until it is cancelled."""
 
     def __init__(
-        self, runner: ChainRunner, book: AddressBook, clock_ms: Callable[[], int], own_key: bytes
+        self,
+        runner: ChainRunner,
+        book: AddressBook,
+        clock_ms: Callable[[], int],
+        own_key: bytes,
+        admits: Callable[[str, bytes], bool] = lambda _address, _node_key: True,
     ) -> None:
-        """Gossip about the runner's chain; `own_key` is this node's identity."""
+        """Gossip about the runner's chain; `own_key` is this node's identity.
+
+        `admits` tells whether the operator's lists let a peer (address, node key) in.
+        """
         self._runner = runner
         self._book = book
         self._clock_ms = clock_ms
         self._own_key = own_key
+        self._admits = admits
         self._recent = RecentStatements()
         self.sync = Synchronizer(runner.chain, self.find_statement)
         self.relay = Relay(self.find_statement)
@@ -114,6 +124,9 @@ class PeerHub:
     async def serve(self, connection: Connection, dialed: tuple[str, int] | None = None) -> None:
         """Run one connection until it ends; a second one to the same node is refused."""
         key = connection.peer.node_key
+        if not self._admits(connection.remote[0], key):
+            await connection.close(Reason.BANNED, "this node's operator does not talk to this peer")
+            return
         ban = self._book.banned(key, self._clock_ms())
         if ban is not None:
             await connection.close(Reason.BANNED, ban.reason)
@@ -128,6 +141,7 @@ class PeerHub:
         self._next_id += 1
         link = PeerLink(self._next_id, connection, time.monotonic(), dialed)
         self.links[link.id] = link
+        self._note_listener(link)
         _log.info("connected to %s:%d (%s)", *connection.remote, key.hex()[:16])
         try:
             await self._exchange(link)
@@ -138,6 +152,15 @@ class PeerHub:
         """Of two connections that cross, both ends keep the one that the smaller key opened."""
         opener = connection.peer.node_key if connection.inbound else self._own_key
         return opener == min(self._own_key, connection.peer.node_key)
+
+    def _note_listener(self, link: PeerLink) -> None:
+        """Remember where an inbound peer says that it listens."""
+        port = link.connection.peer.listen_port
+        if link.dialed is None and port:
+            host, now_ms = link.connection.remote[0], self._clock_ms()
+            self._book.add_heard(
+                [Address(host=host, port=port, last_seen_ms=now_ms)], source_host=host, now_ms=now_ms
+            )
 
     async def _exchange(self, link: PeerLink) -> None:
         writer = asyncio.create_task(self._write(link), name=f"peer {link.id} outbox")

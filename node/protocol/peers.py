@@ -220,9 +220,9 @@ class AddressBook:
         )
 
     def answer(self) -> tuple[Address, ...]:
-        """Return addresses to hand out: those that were reached, latest first."""
+        """Return addresses to hand out: those that were seen and do not fail, latest first."""
         good = sorted(
-            (entry for entry in self._entries.values() if entry.last_success_ms),
+            (entry for entry in self._entries.values() if entry.last_seen_ms and not entry.failures),
             key=lambda entry: -entry.last_seen_ms,
         )
         return tuple(
