@@ -27,7 +27,8 @@ def picture(number: int, *, height: int = 64, width: int = 64) -> np.ndarray:
         blob = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * size**2))
         layers += blob[..., None] * draw.uniform(-120, 120, 3)
     low, high = layers.min(), layers.max()
-    return (20 + (layers - low) * 210 / (high - low)).astype(np.uint8)
+    found: np.ndarray = (20 + (layers - low) * 210 / (high - low)).astype(np.uint8)
+    return found
 
 
 def pixels(samples: np.ndarray) -> Pixels:
