@@ -32,7 +32,6 @@ MAX_DETAIL_BYTES: Final = 256
 
 MAX_ORPHANS: Final = 100
 MAX_IN_FLIGHT: Final = 6
-MAX_AWAITED_REPLIES: Final = 64
 MAX_INBOUND: Final = 64
 MAX_PENDING_INBOUND: Final = 32
 MAX_OUTBOUND: Final = 8
@@ -110,7 +109,6 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _protocol("detail", MAX_DETAIL_BYTES, "bytes", "detail text of a Disconnect"),
     _policy("orphans", MAX_ORPHANS, "items", "blocks kept whose parent is not known yet"),
     _policy("in-flight", MAX_IN_FLIGHT, "items", "body requests that one peer owes an answer to"),
-    _policy("awaited-replies", MAX_AWAITED_REPLIES, "items", "unanswered requests remembered per connection"),
     _policy("inbound", MAX_INBOUND, "connections", "proven inbound connections"),
     _policy("pending-inbound", MAX_PENDING_INBOUND, "connections", "inbound sockets before their proof"),
     _policy("outbound", MAX_OUTBOUND, "connections", "outbound connections that the node seeks itself"),

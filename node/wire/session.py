@@ -7,15 +7,40 @@ the rates, so that an honest node never runs into its peer's limits, even when t
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 from ...consensus.errors import DecodeError
 from .codec import decode_fields, encode, frame_spec
 from .faults import PeerFault, Reason
-from .limits import MAX_AWAITED_REPLIES, PACE_SHARE
-from .messages import BY_TYPE, MESSAGES, REPLIES, Message, MessageSpec, Phase, Ping, Pong
+from .limits import PACE_SHARE
+from .messages import (
+    BY_TYPE,
+    MESSAGES,
+    REPLIES,
+    GetBody,
+    GetStatements,
+    Message,
+    MessageSpec,
+    Missing,
+    NotFound,
+    Phase,
+    Ping,
+    Pong,
+)
 
-_SECONDS_PER_MINUTE = 60.0
+_SECONDS_PER_MINUTE: Final = 60.0
+
+_ANSWERS: Final[Mapping[type[Message], tuple[type[Message], ...]]] = MappingProxyType(
+    {reply: tuple(row.message for row in MESSAGES if reply in row.replies) for reply in REPLIES}
+)
+"""The requests that each reply can answer."""
+
+_MISSING_FROM: Final[Mapping[Missing, type[Message]]] = MappingProxyType(
+    {Missing.BODY: GetBody, Missing.STATEMENT: GetStatements}
+)
 
 
 class TokenBucket:
@@ -53,7 +78,7 @@ class Session:
     def __init__(self, now: float) -> None:
         self._accepts = {row.message: TokenBucket(row.per_minute, now) for row in MESSAGES}
         self._sends = {row.message: TokenBucket(row.per_minute * PACE_SHARE, now) for row in MESSAGES}
-        self._requests: deque[type[Message]] = deque(maxlen=MAX_AWAITED_REPLIES)
+        self._awaited: Counter[type[Message]] = Counter()
         self._ping: tuple[int, float] | None = None
         self.round_trip_seconds: float | None = None
         """Of the last answered ping."""
@@ -82,7 +107,7 @@ class Session:
         frame = encode(message)
         self._sends[kind].take(now)
         if BY_TYPE[kind].replies:
-            self._requests.append(kind)
+            self._awaited[kind] += 1
         if isinstance(message, Ping):
             self._ping = (message.nonce, now)
         self.sent_bytes[kind.__name__] += len(frame)
@@ -96,11 +121,16 @@ class Session:
             raise PeerFault(
                 Reason.RATE_LIMIT, f"{spec.name}: expected at most {spec.per_minute} per minute, got more"
             )
-        self._check_awaited(spec)
+        # Before the parsing where the type tells enough, and exactly after it: answers may come in any order.
+        self._check_awaited(_ANSWERS.get(spec.message, ()), spec)
         try:
             message = decode_fields(spec, frame)
         except DecodeError as error:
             raise PeerFault(Reason.MALFORMED_MESSAGE, error.message) from error
+        if spec.message in REPLIES:
+            answered = _answered_by(message)
+            self._check_awaited((answered,), spec)
+            self._awaited[answered] -= 1
         if isinstance(message, Pong):
             self._on_pong(message, now)
         self.received_bytes[spec.name] += len(frame)
@@ -112,17 +142,12 @@ class Session:
                 Reason.UNEXPECTED_MESSAGE, f"expected no {spec.name} after the handshake, got one"
             )
 
-    def _check_awaited(self, spec: MessageSpec) -> None:
-        """Match a reply with the oldest request that it can answer."""
-        if spec.message not in REPLIES:
-            return
-        for position, request in enumerate(self._requests):
-            if spec.message in BY_TYPE[request].replies:
-                del self._requests[position]
-                return
-        raise PeerFault(
-            Reason.UNSOLICITED_REPLY, f"expected {spec.name} only as an answer, got one nobody asked for"
-        )
+    def _check_awaited(self, requests: tuple[type[Message], ...], spec: MessageSpec) -> None:
+        if requests and not any(self._awaited[request] for request in requests):
+            raise PeerFault(
+                Reason.UNSOLICITED_REPLY,
+                f"expected {spec.name} only as an answer, got one nobody asked for",
+            )
 
     def _on_pong(self, pong: Pong, now: float) -> None:
         if self._ping is None or self._ping[0] != pong.nonce:
@@ -131,3 +156,10 @@ class Session:
             )
         self.round_trip_seconds = now - self._ping[1]
         self._ping = None
+
+
+def _answered_by(reply: Message) -> type[Message]:
+    """Return the type of request that a reply answers."""
+    if isinstance(reply, NotFound):
+        return _MISSING_FROM[reply.missing]
+    return _ANSWERS[type(reply)][0]

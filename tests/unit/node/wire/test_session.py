@@ -6,12 +6,13 @@ import pytest
 
 from facechain.node.wire.codec import encode
 from facechain.node.wire.faults import PeerFault, Reason
-from facechain.node.wire.limits import MAX_AWAITED_REPLIES, PACE_SHARE
+from facechain.node.wire.limits import PACE_SHARE
 from facechain.node.wire.messages import (
     BY_TYPE,
     MESSAGES,
     REPLIES,
     Addresses,
+    BodyChunk,
     GetAddresses,
     GetBody,
     GetHeaders,
@@ -25,6 +26,7 @@ from facechain.node.wire.messages import (
     Ping,
     Pong,
     Proof,
+    Statements,
 )
 from facechain.node.wire.session import Session, TokenBucket
 
@@ -106,12 +108,31 @@ def test_not_found_answers_bodies_and_statements() -> None:
     assert refused(session, encode(missing)) == Reason.UNSOLICITED_REPLY
 
 
-def test_unanswered_requests_are_remembered_up_to_a_limit() -> None:
+def test_answers_may_come_in_any_order() -> None:
     session = Session(0.0)
-    session.outgoing(GetAddresses(), 0.0)
-    for _ in range(MAX_AWAITED_REPLIES):
+    session.outgoing(GetBody(block_hash=HASH, start=0, with_leaves=True), 0.0)
+    session.outgoing(GetStatements(leaves=(HASH,)), 0.0)
+    session.incoming(encode(NotFound(missing=Missing.STATEMENT, hashes=(HASH,))), 0.0)
+    chunk = BodyChunk(block_hash=HASH, leaves=(), byte_count=1, start=0, statements=(b"a",))
+    assert session.incoming(encode(chunk), 0.0) == chunk
+    assert refused(session, encode(chunk)) == Reason.UNSOLICITED_REPLY
+
+
+def test_a_not_found_of_the_other_kind_is_unsolicited() -> None:
+    session = Session(0.0)
+    session.outgoing(GetStatements(leaves=(HASH,)), 0.0)
+    assert refused(session, encode(NotFound(missing=Missing.BODY, hashes=()))) == Reason.UNSOLICITED_REPLY
+
+
+def test_late_answers_to_many_requests_are_all_welcome() -> None:
+    session = Session(0.0)
+    for _ in range(1000):
         session.outgoing(GetStatements(leaves=(HASH,)), 0.0)
-    assert refused(session, encode(Addresses(addresses=()))) == Reason.UNSOLICITED_REPLY
+    session.outgoing(GetAddresses(), 0.0)
+    for _ in range(1000):
+        session.incoming(encode(Statements(statements=())), 0.0)
+    session.incoming(encode(Addresses(addresses=())), 0.0)
+    assert refused(session, encode(Statements(statements=()))) == Reason.UNSOLICITED_REPLY
 
 
 def test_pings_measure_the_round_trip_and_only_the_right_nonce_answers() -> None:
@@ -137,3 +158,8 @@ def test_bytes_are_counted_by_name_both_ways() -> None:
     frame = session.outgoing(Inventory(leaves=(HASH,)), 0.0)
     session.incoming(frame, 0.0)
     assert session.sent_bytes == session.received_bytes == {"Inventory": len(frame)}
+
+
+def test_every_reply_but_not_found_answers_one_type_of_request() -> None:
+    for reply in REPLIES - {NotFound}:
+        assert sum(reply in spec.replies for spec in MESSAGES) == 1, reply
