@@ -53,6 +53,9 @@ _ROLE, _ADMINS, _PROPOSAL = b"r", b"a", b"p"
 _ENDORSEMENT, _CHECKPOINT, _PARAMS, _UPGRADE = b"e", b"c", b"n", b"u"
 _HISTORY_SIZE = b"size"
 
+CHECKPOINT_KEY = _CHECKPOINT
+"""Key in bucket PARAMETERS of the highest checkpoint: height u64 big-endian and block hash."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleEntry:

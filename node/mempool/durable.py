@@ -1,0 +1,201 @@
+"""The mempool of a node with a store: what was acknowledged survives a crash.
+
+Owns the rows of `Table.MEMPOOL` (leaf -> statement) and their agreement with the pool. A statement is
+`queued` only after its row, and the rows of its author's earlier statements, were committed. A row stays
+until its statement was dropped for good or lies under `KEEP_ROWS_BLOCKS` confirmations: a crash in the middle
+of a reorganisation finds it at the next start, where every row is checked again. A row whose statement cannot
+be used now, but could once something before it arrives, is parked: tried again with every new tip.
+
+Every call opens the tip's state itself, and writes after it let go of it (the store's port wants that). One
+thread at a time may call, the one that writes the chain state: then the tip cannot move in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Self
+
+from ...consensus.block import Block
+from ...consensus.errors import DecodeError, RuleViolation
+from ...consensus.params import Params
+from ...consensus.statement import Statement
+from ..store.port import Store, Writer
+from ..store.schema import Table
+from .limits import DEFAULT_LIMITS, KEEP_ROWS_BLOCKS, Drop, MempoolLimits, MempoolRefusal
+from .pool import FIXABLE, Admitted, Mempool
+from .trial import Tip
+
+PARKED: Final = FIXABLE | {"mempool-full", "sequence-gap", "follows-dropped"}
+"""Reasons that can pass; a row dropped for one of these stays."""
+USED_UP: Final = "bad-sequence"
+"""A stored statement whose sequence the chain has used: most likely it is confirmed."""
+
+
+OpenTip = Callable[[], AbstractContextManager[Tip]]
+"""Opens the state after the chain's tip for reading."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """The answer to one statement of a submission."""
+
+    statement: Statement
+    """The one that is held, when `queued`; else the one that was sent."""
+    queued: bool
+    """It is durable here: acknowledged."""
+    known: bool = False
+    refusal: RuleViolation | MempoolRefusal | None = None
+
+
+class DurableMempool:
+    """A pool and the store in which its promises are kept."""
+
+    def __init__(self, pool: Mempool, store: Store, open_tip: OpenTip) -> None:
+        self.pool = pool
+        self._store = store
+        self._open_tip = open_tip
+        self._rows: set[bytes] = set()
+        """Leaves that have a row."""
+        self._buried: dict[bytes, int] = {}
+        """Leaf -> height of the tip when its sequence was found used on the chain."""
+        self._parked: dict[bytes, int] = {}
+        """Leaf -> height of the tip when it was parked."""
+
+    @classmethod
+    def open(
+        cls,
+        store: Store,
+        params: Params,
+        network_id: bytes,
+        open_tip: OpenTip,
+        limits: MempoolLimits = DEFAULT_LIMITS,
+    ) -> Self:
+        """Reload what was acknowledged; what is no longer valid is dropped with its reason."""
+        durable = cls(Mempool(params, network_id, limits), store, open_tip)
+        durable._reload()
+        return durable
+
+    def submit(self, statements: Sequence[Statement]) -> tuple[Submission, ...]:
+        """Take in statements for a submitter; those that are `queued` in the answer are on disk.
+
+        Answers are in the order of `statements`. All rows are written in one transaction. When that fails,
+        the store's error is raised and nothing was acknowledged.
+        """
+        with self._open_tip() as tip:
+            answers = [self._admit(statement, tip) for statement in statements]
+        # A later statement of the submission may have displaced an earlier one of another author.
+        answers = [self._still_held(answer) for answer in answers]
+        self._protect([answer.statement.leaf for answer in answers if answer.queued])
+        return tuple(answers)
+
+    def relay(self, statement: Statement) -> Admitted:
+        """Take in a statement from a peer, without a promise; raises as `Mempool.add`."""
+        with self._open_tip() as tip:
+            return self.pool.add(statement, tip)
+
+    def select(self) -> tuple[Statement, ...]:
+        """Return statements that the next block can hold, in this order."""
+        with self._open_tip() as tip:
+            return self.pool.select(tip)
+
+    def next_sequence(self, author: bytes) -> int:
+        """Return the sequence that the author's next statement must carry."""
+        with self._open_tip() as tip:
+            return self.pool.next_sequence(author, tip)
+
+    def on_update(self, *, connected: Iterable[Block], disconnected: Iterable[Block]) -> tuple[Drop, ...]:
+        """Follow the chain to its present tip (see `Mempool.on_update`) and bring the rows up to date."""
+        parked = self._read(self._parked)
+        with self._open_tip() as tip:
+            drops = self.pool.on_update(connected=connected, disconnected=disconnected, tip=tip)
+            drops += self.pool.restore(parked, tip)
+            height = tip.height
+        self._settle_rows(drops, height)
+        self._protect([leaf for leaf in self._rows if leaf in self.pool])
+        return drops
+
+    def _admit(self, statement: Statement, tip: Tip) -> Submission:
+        try:
+            admitted = self.pool.add(statement, tip)
+        except (RuleViolation, MempoolRefusal) as error:
+            return Submission(statement=statement, queued=False, refusal=error)
+        return Submission(statement=admitted.statement, queued=True, known=admitted.known)
+
+    def _still_held(self, answer: Submission) -> Submission:
+        if not answer.queued or answer.statement.leaf in self.pool:
+            return answer
+        return Submission(statement=answer.statement, queued=False, refusal=self.pool.full())
+
+    def _protect(self, leaves: Sequence[bytes]) -> None:
+        """Write the rows that make `leaves` durable, then acknowledge them."""
+        rows = {
+            item.leaf: item.encode()
+            for item in self.pool.acknowledged_with(leaves)
+            if item.leaf not in self._rows
+        }
+        if rows:
+            self._store.transact(lambda writer: writer.put_many(Table.MEMPOOL, sorted(rows.items())))
+            self._rows.update(rows)
+        self.pool.acknowledge(leaves)
+
+    def _settle_rows(self, drops: Iterable[Drop], height: int) -> None:
+        """Bury, park or delete the rows of statements that left the pool."""
+        reasons = {drop.leaf: drop.code for drop in drops if drop.leaf in self._rows}
+        gone = set()
+        for leaf in self._rows:
+            if leaf in self.pool:
+                self._buried.pop(leaf, None)
+                self._parked.pop(leaf, None)
+                continue
+            code = reasons.get(leaf, USED_UP)
+            if code == USED_UP:
+                self._parked.pop(leaf, None)
+                since = self._buried.setdefault(leaf, height)
+            elif code in PARKED:
+                self._buried.pop(leaf, None)
+                since = self._parked.setdefault(leaf, height)
+            else:
+                gone.add(leaf)
+                continue
+            if since + KEEP_ROWS_BLOCKS <= height:
+                gone.add(leaf)
+        self._delete(gone)
+
+    def _delete(self, leaves: set[bytes]) -> None:
+        def remove(writer: Writer) -> None:
+            for leaf in leaves:
+                writer.delete(Table.MEMPOOL, leaf)
+
+        if leaves:
+            self._store.transact(remove)
+            self._rows -= leaves
+            for leaf in leaves:
+                self._buried.pop(leaf, None)
+                self._parked.pop(leaf, None)
+
+    def _read(self, leaves: Iterable[bytes]) -> list[Statement]:
+        """Return stored statements, an author's in sequence."""
+        with self._store.read() as reader:
+            values = [value for leaf in leaves if (value := reader.get(Table.MEMPOOL, leaf)) is not None]
+        return sorted((Statement.decode(value) for value in values), key=lambda item: item.sequence)
+
+    def _reload(self) -> None:
+        with self._store.read() as reader:
+            rows = list(reader.scan(Table.MEMPOOL))
+        statements = []
+        damaged = set()
+        for leaf, value in rows:
+            try:
+                statements.append(Statement.decode(value))
+            except DecodeError:
+                damaged.add(leaf)
+        self._rows = {leaf for leaf, _ in rows}
+        self._delete(damaged)
+        statements.sort(key=lambda item: item.sequence)
+        with self._open_tip() as tip:
+            drops = self.pool.restore(statements, tip)
+            height = tip.height
+        self._settle_rows(drops, height)
+        self._protect([leaf for leaf in self._rows if leaf in self.pool])
