@@ -1,0 +1,113 @@
+"""What every handler of one server shares.
+
+Owns nothing but the names: the node, the reader of snapshots, the object folder, the metrics and the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from aiohttp import web
+
+from ...consensus.payloads import ImageBatch
+from ..mempool import Tip
+from .events import Subscription
+from .limits import IDLE_SECONDS, OBJECT_QUOTA_BYTES, READ_BODY_SECONDS
+from .metrics import Metrics
+from .objects import ObjectFolder
+from .port import NodePort
+from .snapshot import Snapshot, SnapshotReader
+from .views.statements import Pooled
+
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Pages load nothing from anywhere else and run no inline code."""
+
+SECURITY_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Cache-Control": "no-store",
+    }
+)
+"""Headers of every answer that does not set them itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiConfig:
+    """Settings of the server."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 finds a free one."""
+    token: str
+    read_token: bool = False
+    """Whether reads need the token, too (`/healthz` never does)."""
+    objects: Path | None = None
+    """Folder of images; without it the node holds none."""
+    object_quota_bytes: int = OBJECT_QUOTA_BYTES
+    idle_seconds: float = IDLE_SECONDS
+    read_body_seconds: float = READ_BODY_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiContext:
+    """See the module's text."""
+
+    node: NodePort
+    config: ApiConfig
+    reader: SnapshotReader
+    objects: ObjectFolder | None
+    metrics: Metrics
+    streams: set[Subscription] = field(default_factory=set)
+    """Event streams that are open."""
+    security_headers: Mapping[str, str] = SECURITY_HEADERS
+
+    def pooled(self, statement_id: bytes) -> Pooled:
+        """Return what the mempool knows of a statement id; call on the event loop's thread."""
+        pool = self.node.pool
+        statement = pool.get_by_id(statement_id)
+        return Pooled(
+            statement=statement,
+            holders=0 if statement is None else self.node.holders(statement.leaf),
+            drop=pool.dropped(statement_id),
+        )
+
+    def next_sequence(self, author: bytes, snapshot: Snapshot) -> int:
+        """Return the sequence that the author's next statement must carry to be taken in."""
+        tip = Tip(height=snapshot.height, hash=snapshot.tip.hash, state=snapshot.state)
+        return self.node.pool.next_sequence(author, tip)
+
+    def pooled_batches(self) -> list[bytes]:
+        """Return the payloads of the image batches that wait, public ones only."""
+        pool = self.node.pool
+        found = (pool.get(leaf) for leaf in pool.leaves())
+        return [
+            item.payload
+            for item in found
+            if item is not None and item.header.batch is not None and item.header.batch.public
+        ]
+
+
+def pooled_batch_holds(payload: bytes, digest: bytes) -> bool:
+    """Tell whether an encoded batch payload has a record with this file hash."""
+    if digest not in payload:  # a cheap search before the payload is decoded
+        return False
+    return any(record.file_hash == digest for record in ImageBatch.decode(payload).records)
+
+
+CONTEXT: web.AppKey[ApiContext] = web.AppKey("context", ApiContext)
+
+
+def context_of(request: web.Request) -> ApiContext:
+    """Return the shared context of the server that answers `request`."""
+    return request.app[CONTEXT]

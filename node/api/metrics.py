@@ -1,0 +1,85 @@
+"""Prometheus metrics of a node: read from the node when they are scraped, plus what the API itself counts.
+
+Owns the registry of one server, so that several nodes in one process do not share counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from .objects import ObjectFolder
+from .port import NodePort
+from .views.network import live_status
+
+PREFIX = "facechain"
+GAUGES = (
+    ("height", "Height of the active tip"),
+    ("best_header_height", "Height of the header with most work"),
+    ("best_known_height", "Highest height that any peer announced"),
+    ("tip_time_ms", "Time of the tip's header, Unix milliseconds"),
+    ("syncing", "1 while the node catches up"),
+    ("progress", "Share of the known chain that is connected"),
+    ("blocks_per_second", "Blocks connected per second while catching up"),
+    ("peers", "Connected peers"),
+    ("mining", "1 while the node mines"),
+    ("hash_rate", "Hashes per second"),
+    ("uptime_seconds", "Seconds since the node started"),
+)
+"""Numbers of the status that are passed on under their own names."""
+
+
+class _NodeCollector:
+    """Reads the node at every scrape."""
+
+    def __init__(self, node: NodePort, objects: ObjectFolder | None) -> None:
+        self._node = node
+        self._objects = objects
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one family per number."""
+        status = live_status(self._node)
+        for name, about in GAUGES:
+            yield GaugeMetricFamily(f"{PREFIX}_{name}", about, value=float(status[name]))
+        mempool = status["mempool"]
+        yield GaugeMetricFamily(
+            f"{PREFIX}_mempool_statements", "Statements that wait", value=float(mempool["statements"])
+        )
+        yield GaugeMetricFamily(
+            f"{PREFIX}_mempool_bytes", "Bytes of statements that wait", value=float(mempool["bytes"])
+        )
+        yield GaugeMetricFamily(
+            f"{PREFIX}_event_listeners", "Open event streams", value=float(len(self._node.events))
+        )
+        if self._objects is not None:
+            yield GaugeMetricFamily(
+                f"{PREFIX}_object_bytes", "Bytes of held images", value=float(self._objects.size_bytes)
+            )
+
+
+class Metrics:
+    """The registry of one API server."""
+
+    def __init__(self, node: NodePort, objects: ObjectFolder | None) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_NodeCollector(node, objects))
+        self._requests = Counter(
+            f"{PREFIX}_http_requests", "Answered requests", ("route", "status"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            f"{PREFIX}_http_request_seconds",
+            "Time from a request's headers to its answer",
+            ("route",),
+            registry=self.registry,
+        )
+
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request; `route` is a template, never a path with values."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def render(self) -> bytes:
+        """Return the text exposition; call on the event loop's thread."""
+        return generate_latest(self.registry)

@@ -1,0 +1,65 @@
+"""The node and its network as JSON: status, parameters, genesis, peers."""
+
+from __future__ import annotations
+
+import json
+
+from ....consensus.params import PROTOCOL_DRAFT, Genesis
+from ...genesis_file import GenesisDocument
+from ..port import NodePort, PeerInfo
+from ..snapshot import Snapshot
+from .blocks import JsonObject
+from .images import checkpoint_view
+
+
+def genesis_view(genesis: Genesis) -> JsonObject:
+    """Return the genesis as its file has it."""
+    return dict(json.loads(GenesisDocument.of(genesis).encode()))
+
+
+def peer_view(peer: PeerInfo) -> JsonObject:
+    """Return one peer."""
+    return {
+        "node_key": peer.node_key.hex(),
+        "address": peer.address,
+        "inbound": peer.inbound,
+        "height": peer.height,
+        "user_agent": peer.user_agent,
+        "connected_seconds": round(peer.connected_seconds, 3),
+        "bytes_received": peer.bytes_received,
+        "bytes_sent": peer.bytes_sent,
+        "ping_ms": peer.ping_ms,
+    }
+
+
+def live_status(node: NodePort) -> JsonObject:
+    """Return the parts of the status that are in memory; call on the event loop's thread."""
+    status, tree = node.status(), node.chain.tree
+    return {
+        "network_id": node.chain.network_id.hex(),
+        "name": node.chain.genesis.name,
+        "version": status.version,
+        "protocol_draft": PROTOCOL_DRAFT,
+        "node_key": status.node_key.hex(),
+        "chainwork": f"{tree.tip.chainwork:x}",
+        "best_header_height": tree.best_header.height,
+        "best_known_height": max(status.best_known_height, tree.best_header.height),
+        "syncing": status.syncing,
+        "progress": status.progress,
+        "blocks_per_second": status.blocks_per_second,
+        "eta_seconds": status.eta_seconds,
+        "peers": len(node.peers()),
+        "mempool": {"statements": len(node.pool), "bytes": node.pool.size_bytes},
+        "mining": status.mining,
+        "hash_rate": status.hash_rate,
+        "uptime_seconds": round(status.uptime_seconds, 3),
+        "height": tree.tip.height,
+        "tip": tree.tip.hash.hex(),
+        "tip_time_ms": tree.tip.time_ms,
+        "now_ms": node.now_ms(),
+    }
+
+
+def stored_status(snapshot: Snapshot) -> JsonObject:
+    """Return the parts of the status that are in the store."""
+    return {"checkpoint": checkpoint_view(snapshot)}

@@ -1,0 +1,7 @@
+"""Pages."""
+
+from aiohttp import web
+
+
+def add_pages(app: web.Application) -> None:
+    """Add the explorer's pages."""
