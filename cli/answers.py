@@ -39,6 +39,8 @@ class Receipt(StrEnum):
     RELAYED = "relayed"
     SEALED = "sealed"
     CONFIRMED = "confirmed"
+    REFUSED = "refused"
+    """Dropped: it will not be sealed as it is. No level, but what a node says instead of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class Account:
         return cls(
             key=fields.hash("key"),
             roles=tuple(str(role) for role in fields.items("roles")),
-            next_sequence=fields.number("next_sequence"),
+            next_sequence=fields.number("next_sequence_with_mempool"),
         )
 
 
@@ -183,19 +185,11 @@ class RoleHolding:
             role=fields.text("role"),
             key=fields.hash("key"),
             held=fields.flag("held"),
-            intervals=tuple(_interval(item) for item in fields.items("intervals")),
+            intervals=tuple(
+                (item.number("from"), item.optional_number("until")) for item in fields.objects("intervals")
+            ),
             suspect_since=fields.optional_number("suspect_since"),
         )
-
-
-def _interval(value: object) -> tuple[int, int | None]:
-    match value:
-        case [int(start), None]:
-            return start, None
-        case [int(start), int(until)]:
-            return start, until
-        case _:
-            raise AnswerError("role: interval", expected="two heights", got=value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,8 +204,8 @@ class Roles:
     def of(cls, value: object) -> Self:
         """Read an answer."""
         fields = Fields.of("roles", value)
-        entries = tuple(RoleHolding.of(item) for item in fields.objects("roles"))
-        return cls(height=fields.number("height"), entries=entries, content=fields.content)
+        entries = tuple(RoleHolding.of(item) for item in fields.objects("entries"))
+        return cls(height=fields.number("at_height"), entries=entries, content=fields.content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +229,7 @@ class Proposal:
             id=fields.hash("id"),
             action=fields.text("action"),
             role=fields.text("role"),
-            subject=fields.hash("subject"),
+            subject=fields.hash("key"),
             note=fields.text("note"),
             height=fields.number("height"),
             approvals=fields.hashes("approvals"),
@@ -262,7 +256,7 @@ class Proposals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockName:
-    """Height and hash: GET /v1/checkpoint, and the part of GET /v1/blocks/{reference} that names the block."""
+    """Height and hash of a block: GET /v1/blocks/{reference}, and in GET /v1/checkpoint."""
 
     height: int
     hash: bytes
@@ -284,6 +278,8 @@ class StatementStatus:
     height: int | None
     """Height of the block that holds it."""
     confirmations: int
+    refusal: str | None
+    """Why it was dropped, with receipt `refused`."""
     content: Mapping[str, Any]
 
     @classmethod
@@ -293,10 +289,14 @@ class StatementStatus:
         receipt = fields.text("receipt")
         if receipt not in Receipt.__members__.values():
             raise AnswerError("statement: receipt", expected=" or ".join(Receipt), got=receipt)
+        refused = (
+            None if fields.is_null("refused") else Fields.of("statement: refused", fields.content["refused"])
+        )
         return cls(
             id=fields.hash("id"),
             receipt=Receipt(receipt),
             height=fields.optional_number("height"),
             confirmations=fields.optional_number("confirmations") or 0,
+            refusal=None if refused is None else f"{refused.text('code')}: {refused.text('message')}",
             content=fields.content,
         )

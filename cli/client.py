@@ -13,7 +13,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
-from .answers import Account, AnswerError, BlockName, NodeStatus, Proposals, Roles, StatementStatus
+from .answers import (
+    Account,
+    AnswerError,
+    BlockName,
+    Fields,
+    NodeStatus,
+    Proposals,
+    Receipt,
+    Roles,
+    StatementStatus,
+)
 from .errors import CheckFailedError, CommandError, NotFoundError, RefusedError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -79,8 +89,10 @@ class NodeClient:
         from ..node.genesis_file import params_from_json
 
         answer = await self.get("/v1/params")
+        if isinstance(answer, dict) and isinstance(answer.get("pow_limit_bits"), int):
+            answer["pow_limit_bits"] = f"{answer['pow_limit_bits']:#010x}"
         try:
-            return params_from_json(answer.get("params") if isinstance(answer, dict) else answer)
+            return params_from_json(answer)
         except DecodeError as error:
             raise AnswerError(f"params: {error.what}", expected=str(error.expected), got=error.got) from error
 
@@ -99,10 +111,8 @@ class NodeClient:
 
     async def checkpoint(self) -> BlockName | None:
         """Return the highest checkpoint with a quorum, None when there is none yet."""
-        answer = await self.get("/v1/checkpoint")
-        if isinstance(answer, dict) and answer.get("hash", "") is None:
-            return None
-        return BlockName.of(answer)
+        fields = Fields.of("checkpoint", await self.get("/v1/checkpoint"))
+        return None if fields.is_null("checkpoint") else BlockName.of(fields.content["checkpoint"])
 
     async def block(self, reference: int | bytes) -> BlockName:
         """Return a block by height or hash; NotFoundError when the node has none."""
@@ -132,7 +142,12 @@ class NodeClient:
         poll_seconds: float = POLL_SECONDS,
         progress: Callable[[StatementStatus], None] | None = None,
     ) -> StatementStatus:
-        """Return once `confirmations` blocks confirm the statement; CheckFailedError when time is up."""
+        """Return once `confirmations` blocks confirm the statement.
+
+        Raises:
+            RefusedError: the node dropped it.
+            CheckFailedError: time is up.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
         while True:
@@ -141,6 +156,8 @@ class NodeClient:
                 progress(found)
             if found.confirmations >= confirmations:
                 return found
+            if found.receipt is Receipt.REFUSED:
+                raise RefusedError(f"statement {statement_id.hex()} was dropped: {found.refusal}")
             if loop.time() + poll_seconds > deadline:
                 raise CheckFailedError(
                     f"statement {statement_id.hex()}",

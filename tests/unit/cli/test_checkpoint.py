@@ -1,0 +1,42 @@
+"""Checkpoints through the API."""
+
+import json
+
+import pytest
+
+from facechain.cli.checkpoint import MARGIN_BLOCKS
+from facechain.cli.main import run
+from support.api_simulator import ApiSimulator
+
+pytestmark = pytest.mark.usefixtures("data_dir")
+
+
+def test_two_administrators_vouch_for_the_block_below_the_margin(
+    node: ApiSimulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(MARGIN_BLOCKS + 2):
+        node.ledger.seal()
+    wanted = node.ledger.blocks[2]
+    assert run(["checkpoint", "show"]) == 1
+    assert "expected one with enough approvals, got none yet" in capsys.readouterr().err
+    assert run(["checkpoint", "create", "--key", "alice", "--wait", "1"]) == 0
+    assert "checkpoint of block 2" in capsys.readouterr().out
+    assert run(["checkpoint", "create", "2", "--key", "bob", "--wait", "1"]) == 0
+    capsys.readouterr()
+    assert run(["checkpoint", "show", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"height": 2, "hash": wanted.hash.hex()}
+
+
+def test_same_administrator_twice_is_refused(node: ApiSimulator, capsys: pytest.CaptureFixture[str]) -> None:
+    node.ledger.seal()
+    assert run(["checkpoint", "create", "0", "--key", "alice"]) == 0
+    assert run(["checkpoint", "create", "0", "--key", "alice"]) == 5
+    assert "duplicate-approval" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("height", [[], ["5"]])
+def test_chain_that_is_too_short_is_a_usage_error(
+    height: list[str], node: ApiSimulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["checkpoint", "create", *height, "--key", "alice"]) == 3
+    assert "height: expected" in capsys.readouterr().err
