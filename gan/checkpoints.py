@@ -7,6 +7,7 @@ Every file is written beside its final name and renamed, so a killed run leaves 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,11 +23,15 @@ from .errors import CheckpointError
 from .networks import Generator
 
 FORMAT = "facechain-generator-1"
+METADATA_KEY = "facechain"
+"""All in one entry: safetensors writes several in an order that changes from run to run."""
 GENERATOR_FILE = "generator.safetensors"
 STATE_FILE = "train_state.pt"
 CHECKPOINTS = "checkpoints"
 KEPT_STATES = 2
 NAME_DIGITS = 9
+READABLE = 0o644
+"""Generators are published; safetensors would leave them to their owner alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +59,10 @@ def save_generator(
         name: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
         for name, value in module.state_dict().items()
     }
-    metadata = {
-        "format": FORMAT,
-        "config": to_json(config),
-        "images_seen": str(images_seen),
-    }
+    about = {"format": FORMAT, "config": json.loads(to_json(config)), "images_seen": images_seen}
+    metadata = {METADATA_KEY: json.dumps(about, sort_keys=True)}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    path.chmod(READABLE)
 
 
 def load_generator(path: Path) -> LoadedGenerator:
@@ -77,9 +80,7 @@ def load_generator(path: Path) -> LoadedGenerator:
         raise CheckpointError(
             "cannot read the checkpoint", expected="a safetensors file", got=f"{path}: {error}"
         ) from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no generator", expected=FORMAT, got=str(metadata.get("format")))
-    config = from_json(metadata["config"])
+    config, images_seen = _read_metadata(path, metadata)
     module = Generator(config.generator)
     widened = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
     try:
@@ -90,10 +91,20 @@ def load_generator(path: Path) -> LoadedGenerator:
     return LoadedGenerator(
         module=module,
         config=config,
-        images_seen=int(metadata["images_seen"]),
+        images_seen=images_seen,
         digest=digest,
         path=path,
     )
+
+
+def _read_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[TrainingConfig, int]:
+    try:
+        about: object = json.loads(metadata.get(METADATA_KEY, "null"))
+    except ValueError:
+        about = None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no generator", expected=FORMAT, got="other metadata")
+    return from_json(json.dumps(about.get("config"))), int(about.get("images_seen", 0))
 
 
 def checkpoint_folder(run: Path, images_seen: int) -> Path:

@@ -73,8 +73,10 @@ class FaceSet:
         )
 
 
-def open_dataset(path: Path, *, resolution: int, progress: Progress | None = None) -> FaceSet:
+def open_dataset(path: Path, *, resolution: int | None, progress: Progress | None = None) -> FaceSet:
     """Decode a folder, zip or CelebA root into memory, resized to `resolution`.
+
+    Without a resolution the images keep their size, which must then be one and the same.
 
     Raises:
         DatasetError: the path is missing, has no image, or an image cannot be decoded.
@@ -92,6 +94,10 @@ def open_dataset(path: Path, *, resolution: int, progress: Progress | None = Non
         if len(frames) >= MAX_IMAGES:
             raise DatasetError("too many images", expected=f"at most {MAX_IMAGES}", got="more")
         frames.append(_decode(name, data, resolution))
+        if frames[-1].shape != frames[0].shape:
+            raise DatasetError(
+                f"{name} differs in size", expected=str(frames[0].shape[:2]), got=str(frames[-1].shape[:2])
+            )
         names.append(name)
         digest.update(f"{len(name)}:{name}".encode() + hashlib.sha256(data).digest())
         if progress is not None:
@@ -175,7 +181,7 @@ def _zip_entries(archive: zipfile.ZipFile, *, prefix: str, depth: int) -> Iterat
                 yield from _zip_entries(inner, prefix=f"{prefix}{name}/", depth=depth + 1)
 
 
-def _decode(name: str, data: bytes, resolution: int) -> Pixels:
+def _decode(name: str, data: bytes, resolution: int | None) -> Pixels:
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_SOURCE_PIXELS:
@@ -184,14 +190,16 @@ def _decode(name: str, data: bytes, resolution: int) -> Pixels:
                     expected=f"at most {MAX_SOURCE_PIXELS} pixels",
                     got=f"{image.width}x{image.height}",
                 )
-            frame = _square(image.convert("RGB"))
+            colour = image.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise DatasetError(
             f"{name} cannot be decoded", got=str(error), hint="Remove or repair this file."
         ) from error
-    if frame.size != (resolution, resolution):
-        frame = frame.resize((resolution, resolution), Image.Resampling.BICUBIC)
-    return np.asarray(frame, dtype=np.uint8)
+    if resolution is None or colour.size == (resolution, resolution):
+        return np.asarray(colour, dtype=np.uint8)
+    return np.asarray(
+        _square(colour).resize((resolution, resolution), Image.Resampling.BICUBIC), dtype=np.uint8
+    )
 
 
 def _square(image: Image.Image) -> Image.Image:

@@ -42,8 +42,8 @@ def _rms(left: Pixels, right: Pixels) -> float:
 
 def _pool(images: Pixels) -> NDArray[np.float64]:
     count, height, width, channels = images.shape
-    if height % POOLED_SIDE or width % POOLED_SIDE:
-        return images.reshape(count, -1).astype(np.float64)
+    if not count or height % POOLED_SIDE or width % POOLED_SIDE:
+        return images.reshape(count, height * width * channels).astype(np.float64)
     cells = images.reshape(
         count, POOLED_SIDE, height // POOLED_SIDE, POOLED_SIDE, width // POOLED_SIDE, channels
     )

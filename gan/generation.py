@@ -48,6 +48,16 @@ class ImageObject:
     media_type: str = PNG_MEDIA_TYPE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenImages:
+    """What `write_images` wrote."""
+
+    count: int
+    first: int
+    manifest_digest: bytes
+    images_per_second: float
+
+
 class Renderer:
     """Renders images of one generator and one seed.
 
@@ -137,8 +147,8 @@ def write_images(
     count: int,
     first: int = 0,
     on_image: Callable[[], object] = lambda: None,
-) -> float:
-    """Write `count` PNGs and their manifest into `out`; returns images per second.
+) -> WrittenImages:
+    """Write `count` PNGs and their manifest into `out`.
 
     A folder that already holds images of another run is refused, so that nothing is mixed up.
     """
@@ -159,7 +169,12 @@ def write_images(
         on_image()
     manifest = manifest_bytes(objects)
     write_atomically(out / MANIFEST_FILE, lambda path: path.write_bytes(manifest))
-    return count / max(time.monotonic() - started, 1e-9)
+    return WrittenImages(
+        count=count,
+        first=first,
+        manifest_digest=hashlib.sha256(manifest).digest(),
+        images_per_second=count / max(time.monotonic() - started, 1e-9),
+    )
 
 
 @contextmanager

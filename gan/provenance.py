@@ -15,7 +15,7 @@ from .clustering import FEATURE_SPACE, Clustering, ClusteringOptions
 from .device import Device
 from .duplicates import DEFAULT_RMS_LEVELS
 from .filter import ReleaseFilter
-from .generation import DEFAULT_MICRO_BATCH
+from .generation import DEFAULT_MICRO_BATCH, Renderer, WrittenImages
 from .selection import Selection
 from .stages import StageRecord, extend, find_label, make_details
 
@@ -54,8 +54,47 @@ def describe_batch(
     added = [generation]
     if release_filter is not None:
         added.append(_filter_record(selection, release_filter, generation.label))
-    added.append(_clustering_record(clustering, options, added[-1].label))
+    added.append(clustering_record(clustering, options.clustering, added[-1].label))
     return extend(known, *added)
+
+
+def generation_only(
+    model_stages: tuple[StageRecord, ...],
+    *,
+    written: WrittenImages,
+    loaded: LoadedGenerator,
+    renderer: Renderer,
+    device: Device,
+) -> tuple[StageRecord, ...]:
+    """Records of images that were rendered and neither filtered nor clustered."""
+    model = find_label(model_stages, StageType.TRAINING)
+    record = StageRecord(
+        label="generation",
+        stage_type=StageType.GENERATION,
+        artifact=written.manifest_digest,
+        inputs=(model,) if model else (),
+        name=f"{written.count} images",
+        details=make_details(
+            {
+                **_rendering_facts(loaded, renderer.seed, renderer.micro_batch, device),
+                "count": written.count,
+                "first_index": written.first,
+            }
+        ),
+    )
+    return extend(model_stages, record)
+
+
+def _rendering_facts(
+    loaded: LoadedGenerator, seed: bytes, micro_batch: int, device: Device
+) -> dict[str, object]:
+    return {
+        "checkpoint_sha256": loaded.digest.hex(),
+        "seed_commitment": seed_commitment(seed).hex(),
+        "micro_batch": micro_batch,
+        "device": device.torch_device.type,
+        "torch": torch.__version__,
+    }
 
 
 def _generation_record(
@@ -75,15 +114,11 @@ def _generation_record(
         name=f"{selection.candidates} candidates",
         details=make_details(
             {
-                "checkpoint_sha256": loaded.digest.hex(),
-                "seed_commitment": seed_commitment(options.seed).hex(),
-                "micro_batch": options.micro_batch,
+                **_rendering_facts(loaded, options.seed, options.micro_batch, device),
                 "candidates": selection.candidates,
                 "kept": len(selection.indices),
                 "duplicates_removed": selection.duplicates,
                 "duplicate_rms_levels": options.duplicate_rms,
-                "device": device.torch_device.type,
-                "torch": torch.__version__,
             }
         ),
     )
@@ -101,22 +136,23 @@ def _filter_record(selection: Selection, release_filter: ReleaseFilter, source: 
     )
 
 
-def _clustering_record(clustering: Clustering, options: ProduceOptions, source: str) -> StageRecord:
+def clustering_record(clustering: Clustering, options: ClusteringOptions, source: str | None) -> StageRecord:
+    """Record of a clustering; `source` is the record of the images, where there is one."""
     sizes = clustering.sizes
     return StageRecord(
         label="clustering",
         stage_type=StageType.CLUSTERING,
         artifact=hashlib.sha256(clustering.encode()).digest(),
-        inputs=(source,),
+        inputs=(source,) if source else (),
         name="mini-batch k-means",
         details=make_details(
             {
                 "feature_space": FEATURE_SPACE,
                 "components": clustering.basis.shape[0],
                 "variance_kept": clustering.explained,
-                "clusters_asked": options.clustering.clusters,
+                "clusters_asked": options.clusters,
                 "clusters": len(sizes),
-                "k_min_cluster_size": options.clustering.k_min_cluster_size,
+                "k_min_cluster_size": options.k_min_cluster_size,
                 "smallest": int(sizes.min()),
                 "largest": int(sizes.max()),
             }

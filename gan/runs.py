@@ -92,9 +92,12 @@ class TrainingRun:
         self.folder = folder
         self.config = config
         self._faces = faces
-        self._holdout_share = holdout_share
+        self.holdout_share = holdout_share
         training, held_out = split_by_identity(faces, holdout_share=holdout_share)
-        self._counts = (len(training), len(held_out))
+        self.training = training
+        self.held_out = held_out
+        self.training_images = len(training)
+        self.heldout_images = len(held_out)
         self.trainer = Trainer(config, training.images, device)
         self._prepare(resume=resume)
         self._rates: list[tuple[int, float]] = []
@@ -131,9 +134,9 @@ class TrainingRun:
             "digest": self._faces.digest,
             "images": len(self._faces),
             "identities": len(set(known)),
-            "training_images": self._counts[0],
-            "heldout_images": self._counts[1],
-            "heldout_share": self._holdout_share,
+            "training_images": self.training_images,
+            "heldout_images": self.heldout_images,
+            "heldout_share": self.holdout_share,
             "resolution": self._faces.resolution,
             "resizer": RESIZER,
             "source": self._faces.source,

@@ -27,6 +27,7 @@ from .networks import Discriminator, Generator
 MOMENTS = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")
 HALF_RANGE = 127.5
 TICK_STEPS = 50
+MIN_SECONDS = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,32 +235,53 @@ def train(
 ) -> None:
     """Run to the end of the schedule, or until `stop`; a checkpoint is written in both cases."""
     every = max(1, checkpoint_images // trainer.config.batch)
-    tick_step, tick_time = trainer.step, time.monotonic()
+    meter = _Meter(trainer, on_tick)
     saved_step = -1
     while trainer.step < trainer.config.steps and not stop():
         trainer.run_step()
-        due = trainer.step % every == 0
-        if trainer.step % TICK_STEPS == 0 or due or trainer.step == trainer.config.steps:
-            values = trainer.take_moments()
-            trainer.device.synchronize()
-            seconds = time.monotonic() - tick_time
-            images = (trainer.step - tick_step) * trainer.config.batch
-            on_tick(
-                Tick(
-                    step=trainer.step,
-                    images_seen=trainer.images_seen,
-                    seconds=seconds,
-                    images_per_second=images / seconds if seconds > 0 else 0.0,
-                    values=values,
-                )
-            )
-            if due:
-                on_checkpoint()
-                saved_step = trainer.step
-            tick_step, tick_time = trainer.step, time.monotonic()
+        if trainer.step % every == 0:
+            meter.tick()
+            on_checkpoint()
+            saved_step = trainer.step
+            meter.restart()
+        elif trainer.step % TICK_STEPS == 0:
+            meter.tick()
     if saved_step != trainer.step:
-        trainer.take_moments()
+        meter.tick()
         on_checkpoint()
+
+
+class _Meter:
+    """Measures the steps since the last tick; time spent on checkpoints is left out."""
+
+    def __init__(self, trainer: Trainer, on_tick: Callable[[Tick], None]) -> None:
+        self._trainer = trainer
+        self._on_tick = on_tick
+        self.restart()
+
+    def restart(self) -> None:
+        """Start measuring here."""
+        self._step, self._time = self._trainer.step, time.monotonic()
+
+    def tick(self) -> None:
+        """Report and restart; raises `TrainingDivergedError`, says nothing after no steps."""
+        trainer = self._trainer
+        steps = trainer.step - self._step
+        if steps == 0:
+            return
+        values = trainer.take_moments()
+        trainer.device.synchronize()
+        seconds = time.monotonic() - self._time
+        self._on_tick(
+            Tick(
+                step=trainer.step,
+                images_seen=trainer.images_seen,
+                seconds=seconds,
+                images_per_second=steps * trainer.config.batch / max(seconds, MIN_SECONDS),
+                values=values,
+            )
+        )
+        self.restart()
 
 
 def _derive(seed: int, purpose: str, counter: int) -> int:

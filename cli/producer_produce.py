@@ -1,0 +1,167 @@
+"""`facechain produce`: generate, filter, cluster, store and submit in one go."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .errors import UsageError
+from .options import api_option, data_dir_option, json_option, passphrase_file_option, wait_options
+from .output import say
+from .producer_options import (
+    batch_seed,
+    checkpoint_option,
+    device_option,
+    load_faces,
+    micro_batch_option,
+    seed_option,
+    show,
+    step_bars,
+)
+
+if TYPE_CHECKING:
+    from ..gan.checkpoints import LoadedGenerator
+    from ..gan.filter import ReleaseFilter
+    from ..node.data_dir import DataDir
+
+STORE_FOLDER = "images"
+
+
+@click.command()
+@click.option("--count", type=click.IntRange(1), default=1_000, help="Images of the batch.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Batch folder to write.")
+@click.option("--clusters", type=click.IntRange(1), default=125, help="Number of clusters.")
+@click.option(
+    "--k-min-cluster-size",
+    type=click.IntRange(1),
+    default=1,
+    help="Merge smaller clusters into their nearest. This is no k-anonymity.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path, exists=True),
+    default=None,
+    help="Data set the generator was trained on; switches the release filter on. Without it the batch says "
+    "'filter: none'. No embedding of it is written anywhere.",
+)
+@click.option("--false-match-rate", type=float, default=1e-5, help="Target of the release filter.")
+@click.option("--holdout-share", type=click.FloatRange(0, 0.9), default=0.125, help="As in the training run.")
+@click.option(
+    "--store", "store_url", default=None, help="Folder or URL. [default: images in the data directory]"
+)
+@click.option("--private", is_flag=True, help="Keep seed and look of the images off the chain.")
+@click.option("--model-statement", metavar="HEX", default=None, help="Training stage already on chain.")
+@click.option("--submit/--no-submit", default=True, help="Sign and send the batch to a node.")
+@click.option("--key", default=None, metavar="NAME", envvar="FACECHAIN_KEY", help="Ledger key that signs.")
+@passphrase_file_option
+@api_option
+@wait_options
+@data_dir_option
+@seed_option
+@checkpoint_option
+@micro_batch_option
+@device_option
+@json_option
+def produce(
+    *,
+    count: int,
+    out: Path,
+    clusters: int,
+    k_min_cluster_size: int,
+    reference: Path | None,
+    false_match_rate: float,
+    holdout_share: float,
+    store_url: str | None,
+    private: bool,
+    model_statement: str | None,
+    submit: bool,
+    key: str | None,
+    passphrase_file: Path | None,
+    api: str,
+    wait: int,
+    timeout: float,
+    data_dir: "DataDir",
+    seed: str | None,
+    checkpoint: Path | None,
+    micro_batch: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Generate, filter, cluster, store and submit in one go.
+
+    Writes a batch folder that `facechain submit --batch` also takes, so a node that is down loses nothing.
+    """
+    if submit and key is None:
+        raise UsageError("no key to sign with", expected="--key NAME or --no-submit", got="neither")
+    from ..gan.clustering import ClusteringOptions
+    from ..gan.device import open_device
+    from ..gan.embedded import open_generator
+    from ..gan.imagestore import ImageStore
+    from ..gan.produce import produce as make_batch
+    from ..gan.provenance import ProduceOptions
+    from ..gan.stages import is_statement_id
+
+    if model_statement is not None and not is_statement_id(model_statement):
+        raise UsageError("--model-statement", expected="64 lower-case hex digits", got=model_statement)
+    value = batch_seed(seed)
+    loaded, stages = open_generator(checkpoint)
+    release_filter = _release_filter(reference, loaded, false_match_rate, holdout_share)
+    with step_bars() as report:
+        batch = make_batch(
+            out,
+            loaded=loaded,
+            model_stages=stages,
+            options=ProduceOptions(
+                count=count,
+                seed=value,
+                micro_batch=micro_batch,
+                clustering=ClusteringOptions(clusters=clusters, k_min_cluster_size=k_min_cluster_size),
+                public=not private,
+                model_statement=model_statement,
+            ),
+            device=open_device(device, bf16=False),
+            release_filter=release_filter,
+            store=ImageStore(store_url or str(data_dir.root / STORE_FOLDER)),
+            on_progress=report,
+        )
+    result: dict[str, object] = {
+        "batch": str(batch.path),
+        "images": batch.count,
+        "clusters": batch.clusters,
+        "filter": batch.filter,
+        "rejected": batch.rejected,
+        "duplicates_removed": batch.duplicates,
+        "seed": value.hex(),
+    }
+    show(result, as_json=as_json)
+    if submit:
+        _submit(out, data_dir, key=key, passphrase_file=passphrase_file, api=api, wait=wait, timeout=timeout)
+
+
+def _submit(
+    out: Path,
+    data_dir: "DataDir",
+    **options: object,
+) -> None:
+    """Run `facechain submit` on the folder, with the options given here."""
+    from .main import COMMANDS, load
+
+    arguments = ["--batch", str(out), "--data-dir", str(data_dir.root)]
+    for name, value in options.items():
+        if value is not None:
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
+    load(COMMANDS["submit"]).main(args=arguments, prog_name="facechain submit", standalone_mode=False)
+
+
+def _release_filter(
+    reference: Path | None, loaded: "LoadedGenerator", false_match_rate: float, holdout_share: float
+) -> "ReleaseFilter | None":
+    if reference is None:
+        say("no reference faces named: the batch will say 'filter: none'")
+        return None
+    from ..gan.datasets import split_by_identity
+    from ..gan.filter import ReferenceFilter
+
+    faces = load_faces(reference, loaded.config.generator.resolution)
+    training, held_out = split_by_identity(faces, holdout_share=holdout_share)
+    return ReferenceFilter(training, held_out, false_match_rate=false_match_rate)

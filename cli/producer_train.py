@@ -1,0 +1,165 @@
+"""`facechain train`: a generator from a data set of real faces."""
+
+import dataclasses
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import json_option
+from .producer_options import device_option, load_faces, progress_bar, show
+
+if TYPE_CHECKING:
+    from ..gan.config import TrainingConfig
+    from ..gan.runs import RunResult, TrainingRun
+    from ..gan.training import Tick
+
+PRESETS = ("ppsa-plus", "ppsa-paper", "tiny")
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder, zip or CelebA root.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder.")
+@click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0])
+@click.option(
+    "--images", type=click.IntRange(1), default=None, help="Length of the run. [default: the preset's]"
+)
+@click.option("--seed", type=click.IntRange(0), default=0, help="Decides initial weights, order and noise.")
+@click.option(
+    "--holdout-share",
+    type=click.FloatRange(0, 0.9),
+    default=0.125,
+    help="Share of the people that training never sees.",
+)
+@click.option(
+    "--checkpoint-images", type=click.IntRange(1), default=50_000, help="Images between two checkpoints."
+)
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
+@click.option(
+    "--evaluate",
+    type=click.IntRange(0),
+    default=0,
+    help="At the end, measure the distance of so many images to held-out faces; 0: do not.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
+@device_option
+@json_option
+def train(
+    *,
+    data: Path,
+    out: Path,
+    preset: str,
+    images: int | None,
+    seed: int,
+    holdout_share: float,
+    checkpoint_images: int,
+    resume: bool,
+    evaluate: int,
+    dry_run: bool,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Train a generator on real faces.
+
+    A run that was interrupted continues with --resume exactly as if it had not been. Ctrl-C and SIGTERM end the
+    step at hand, write a checkpoint and stop.
+    """
+    config = _resolve(preset, images, seed)
+    if dry_run:
+        from ..gan.config import to_json
+
+        click.echo(to_json(config))
+        return
+    from ..gan.device import open_device
+    from ..gan.runs import TrainingRun
+
+    where = open_device(device, bf16=config.bf16)
+    faces = load_faces(data, config.generator.resolution)
+    run = TrainingRun(
+        out, config=config, faces=faces, device=where, holdout_share=holdout_share, resume=resume
+    )
+    _announce(config, where.name, run)
+    result = _run(run, checkpoint_images)
+    distances = _evaluate(run, evaluate) if evaluate and result.finished else {}
+    show(
+        {
+            "generator": str(result.generator),
+            "preset": preset,
+            "images_seen": result.images_seen,
+            "finished": result.finished,
+            "images_per_second": round(result.images_per_second, 1),
+            "device": where.name,
+            **distances,
+        },
+        as_json=as_json,
+    )
+
+
+def _resolve(preset: str, images: int | None, seed: int) -> "TrainingConfig":
+    from ..gan.presets import find_preset
+
+    chosen = dataclasses.replace(find_preset(preset), seed=seed)
+    return chosen if images is None else dataclasses.replace(chosen, total_images=images)
+
+
+def _announce(config: "TrainingConfig", device: str, run: "TrainingRun") -> None:
+    from ..gan.networks import parameter_count
+    from ..gan.presets import deviations
+
+    trainer = run.trainer
+    click.echo(
+        f"{config.preset}: generator {parameter_count(trainer.generator):,} weights, discriminator "
+        f"{parameter_count(trainer.discriminator):,}; {run.training_images:,} faces of "
+        f"{run.training_images + run.heldout_images:,} for training; {device}",
+        err=True,
+    )
+    for line in deviations(config.preset):
+        click.echo(f"deviation from the paper: {line}", err=True)
+    if trainer.images_seen:
+        click.echo(f"resumed after {trainer.images_seen:,} images", err=True)
+
+
+def _run(run: "TrainingRun", checkpoint_images: int) -> "RunResult":
+    with (
+        _stop_on_signals() as stopped,
+        progress_bar(run.config.total_images, "train") as advance,
+    ):
+        advance(run.trainer.images_seen)
+        seen = run.trainer.images_seen
+
+        def on_tick(tick: "Tick") -> None:
+            nonlocal seen
+            advance(tick.images_seen - seen)
+            seen = tick.images_seen
+
+        return run.run(on_tick=on_tick, stop=stopped, checkpoint_images=checkpoint_images)
+
+
+def _evaluate(run: "TrainingRun", count: int) -> dict[str, object]:
+    from ..gan.assessment import assess_run
+
+    with progress_bar(None, "evaluate") as advance:
+        return assess_run(run, count=count, on_images=advance)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a flag; a second one ends the process as usual."""
+    asked = False
+
+    def ask(number: int, _frame: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
