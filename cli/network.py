@@ -13,7 +13,14 @@ import click
 
 from .errors import CheckFailedError, RefusedError, UsageError
 from .keyring import PUBLIC_KEY_DIGITS, Passphrases, open_key, public_key
-from .options import data_dir_option, examples, json_option, key_option, passphrase_file_option
+from .options import (
+    LongNameOption,
+    data_dir_option,
+    examples,
+    json_option,
+    key_option,
+    passphrase_file_option,
+)
 from .output import emit, facts, say
 
 if TYPE_CHECKING:
@@ -47,19 +54,35 @@ def network() -> None:
 @click.option(
     "--admin",
     "admins",
+    cls=LongNameOption,
     multiple=True,
     required=True,
     metavar="KEY",
     help="First administrator: a key of this machine, which signs, or another's public key. Repeatable.",
 )
-@click.option("--producer", "producers", multiple=True, metavar="KEY", help="First producer. Repeatable.")
-@click.option("--submitter", "submitters", multiple=True, metavar="KEY", help="First submitter. Repeatable.")
+@click.option(
+    "--producer",
+    "producers",
+    cls=LongNameOption,
+    multiple=True,
+    metavar="KEY",
+    help="First producer. Repeatable.",
+)
+@click.option(
+    "--submitter",
+    "submitters",
+    cls=LongNameOption,
+    multiple=True,
+    metavar="KEY",
+    help="First submitter. Repeatable.",
+)
 @click.option(
     "--preset", type=click.Choice(PRESET_NAMES), default=PRESET_NAMES[0], help="Parameters to start from."
 )
 @click.option(
     "--param",
     "params",
+    cls=LongNameOption,
     multiple=True,
     metavar="NAME=VALUE",
     help="One parameter, as in spacing-ms=2000. Repeatable.",

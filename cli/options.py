@@ -4,6 +4,7 @@ Owns no behaviour beyond turning text into values. Each option also has the vari
 its command, as in FACECHAIN_KEY_NEW_DATA_DIR.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,6 +19,15 @@ DEFAULT_API: Final = "http://127.0.0.1:7441"
 DEFAULT_WAIT_SECONDS: Final = 300.0
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class LongNameOption(click.Option):
+    """An option whose variable follows its long name where the argument of the function is called otherwise."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return what the option's own variables hold, else FACECHAIN_<COMMAND>_<LONG NAME>."""
+        long_name = max(self.opts, key=len).lstrip("-").replace("-", "_").upper()
+        return super().resolve_envvar_value(ctx) or os.environ.get(f"{ctx.auto_envvar_prefix}_{long_name}")
 
 
 def examples(*lines: str) -> str:
@@ -96,7 +106,7 @@ def wait_options(command: Command) -> Command:
 
 def json_option(command: Command) -> Command:
     """`--json`, handed on as `as_json: bool`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    return click.option("--json", "as_json", cls=LongNameOption, is_flag=True, help="Print JSON.")(command)
 
 
 def signing_options(command: Command) -> Command:
