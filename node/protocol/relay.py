@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from ...consensus.errors import DecodeError
 from ...consensus.statement import Statement
-from ..wire.limits import CHUNK_BYTES, MAX_INVENTORY
-from ..wire.messages import GetStatements, Inventory, Missing, NotFound, Statements
+from ..wire.chunks import cut_statements
+from ..wire.limits import MAX_INVENTORY
+from ..wire.messages import GetStatements, Inventory, Missing, NotFound
 from .actions import Action, PeerId, Punish, Send, StatementReceived
 from .assembly import StatementByLeaf
 
@@ -97,21 +98,12 @@ class Relay:
     def on_get_statements(self, peer: PeerId, message: GetStatements) -> list[Action]:
         """Serve statements by leaf, as many as one message holds."""
         state = self._peers[peer]
-        found: list[bytes] = []
-        room = CHUNK_BYTES
-        for leaf in message.leaves:
-            statement = self._source(leaf)
-            if statement is None:
-                continue
-            encoded = statement.encode()
-            if found and len(encoded) > room:
-                break
-            room -= len(encoded)
-            found.append(encoded)
-            self._note_known(state, leaf)
+        found = [item.encode() for leaf in message.leaves if (item := self._source(leaf)) is not None]
         if not found:
             return [Send(peer, NotFound(missing=Missing.STATEMENT, hashes=message.leaves))]
-        return [Send(peer, Statements(statements=tuple(found)))]
+        for leaf in message.leaves:
+            self._note_known(state, leaf)
+        return [Send(peer, cut_statements(found))]
 
     def on_statements(self, peer: PeerId, encoded: Sequence[bytes]) -> tuple[list[Action], list[Statement]]:
         """Take statements that came; return actions and the decoded statements.

@@ -20,7 +20,8 @@ from ...consensus.block import Block, SealedHeader
 from ...consensus.chain import BlockTree, HeaderNode
 from ...consensus.errors import ConsensusError, DecodeError, RuleViolation, Temporary
 from ...consensus.statement import Statement
-from ..wire.limits import CHUNK_BYTES, MAX_BODY_LEAVES, MAX_HEADERS, MAX_IN_FLIGHT, MAX_INVENTORY
+from ..wire.chunks import cut_body_chunk
+from ..wire.limits import MAX_BODY_LEAVES, MAX_HEADERS, MAX_IN_FLIGHT, MAX_INVENTORY
 from ..wire.messages import (
     AnnounceBlock,
     BodyChunk,
@@ -108,6 +109,8 @@ class Synchronizer:
         self._limits = limits
         self._peers: dict[PeerId, _Peer] = {}
         self._assemblies: dict[bytes, BodyAssembly] = {}
+        self._ready: dict[bytes, float] = {}
+        """Finished blocks that are being connected, and until when that may take."""
         self._wanted: list[HeaderNode] = []
         self._wanted_for: HeaderNode | None = None
         self._timeout = limits.body_timeout
@@ -250,7 +253,7 @@ class Synchronizer:
                 del self._assemblies[node.hash]
                 return self._blame(peer, error)
             assembly.fill(self._source)
-        done = self._finish(assembly, peer)
+        done = self._finish(assembly, peer, now)
         if done:
             return done + self._schedule(now)
         if self._is_in_flight(node.hash):
@@ -262,22 +265,20 @@ class Synchronizer:
         block = self._chain.block(message.block_hash)
         if block is None:
             return [Send(peer, NotFound(missing=Missing.BODY, hashes=(message.block_hash,)))]
-        statements = block.body.statements
-        leaves = block.body.leaves() if message.with_leaves else ()
-        taken: list[bytes] = []
-        room = CHUNK_BYTES - 32 * len(leaves)
-        for statement in statements[message.start :]:
-            encoded = statement.encode()
-            if taken and len(encoded) > room:
-                break
-            room -= len(encoded)
-            taken.append(encoded)
-        chunk = BodyChunk(
+        if message.start and message.start >= len(block.body.statements):
+            return [
+                Punish(
+                    peer,
+                    "bad-start",
+                    f"GetBody: expected a start below {len(block.body.statements)}, got {message.start}",
+                )
+            ]
+        chunk = cut_body_chunk(
             block_hash=message.block_hash,
-            leaves=leaves,
+            leaves=block.body.leaves() if message.with_leaves else (),
             byte_count=block.body.byte_count(),
+            statements=[statement.encode() for statement in block.body.statements],
             start=message.start,
-            statements=tuple(taken),
         )
         return [Send(peer, chunk)]
 
@@ -301,7 +302,7 @@ class Synchronizer:
         self.statements_fetched += len(statements)
         self._timeout = max(self._limits.body_timeout, self._timeout / 2)
         state.stalls = 0
-        done = self._finish(assembly, peer)
+        done = self._finish(assembly, peer, now)
         if done:
             return done + self._schedule(now)
         if not message.statements and message.start:
@@ -319,7 +320,7 @@ class Synchronizer:
             self.statements_fetched += taken
             if state is not None:
                 state.in_flight.pop(block_hash, None)
-            done = self._finish(assembly, peer)
+            done = self._finish(assembly, peer, now)
             if done:
                 actions += done
             elif not self._is_in_flight(block_hash):
@@ -368,10 +369,19 @@ class Synchronizer:
             node = self._chain.tree.get(block_hash)
             if node is None or node.has_body or node.invalid:
                 del self._assemblies[block_hash]
+        self._forget_ready(now)
         return self._schedule(now)
+
+    def _forget_ready(self, now: float) -> None:
+        """Let go of blocks that are connected or refused, or that the store could not take."""
+        for block_hash, deadline in list(self._ready.items()):
+            node = self._chain.tree.get(block_hash)
+            if node is None or node.has_body or node.invalid or now >= deadline:
+                del self._ready[block_hash]
 
     def on_tick(self, now: float) -> list[Action]:
         """Act on deadlines that have passed."""
+        self._forget_ready(now)
         actions: list[Action] = []
         for peer, state in list(self._peers.items()):
             if state.headers_deadline is not None and now >= state.headers_deadline:
@@ -413,11 +423,12 @@ class Synchronizer:
     def _is_in_flight(self, block_hash: bytes) -> bool:
         return any(block_hash in state.in_flight for state in self._peers.values())
 
-    def _finish(self, assembly: BodyAssembly, peer: PeerId) -> list[Action]:
+    def _finish(self, assembly: BodyAssembly, peer: PeerId, now: float) -> list[Action]:
         block = assembly.block()
         if block is None:
             return []
         self._assemblies.pop(block.hash, None)
+        self._ready[block.hash] = now + self._limits.body_timeout_max
         self.statements_reused += assembly.reused
         return [BlockReady(block, peer)]
 
@@ -447,7 +458,7 @@ class Synchronizer:
         self._refill()
         actions: list[Action] = []
         for node in self._wanted:
-            if self._is_in_flight(node.hash):
+            if node.hash in self._ready or self._is_in_flight(node.hash):
                 continue
             peer = self._pick_peer(node)
             if peer is None:

@@ -1,0 +1,204 @@
+"""A few whole nodes in one process: the real chain state, sync and relay machines on a simulated network.
+
+Messages are encoded and decoded as on the wire, delivered in an order that a seeded generator picks, and may be
+lost with a link that is cut. Time stands still unless a test moves it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from facechain.consensus.block import Block, SealedHeader
+from facechain.consensus.errors import ConsensusError
+from facechain.consensus.params import Genesis
+from facechain.consensus.statement import Statement
+from facechain.node.chainstate import ChainState
+from facechain.node.protocol.actions import (
+    Action,
+    BlockReady,
+    Drop,
+    Punish,
+    Send,
+    StatementReceived,
+)
+from facechain.node.protocol.relay import Relay
+from facechain.node.protocol.sync import DEFAULT_LIMITS, Synchronizer, SyncLimits
+from facechain.node.store.memory import MemoryStore
+from facechain.node.wire import messages as wire
+from facechain.node.wire.codec import decode, encode
+
+from .chain import GENESIS_TIME_MS
+
+FAR_FUTURE_MS = GENESIS_TIME_MS * 2
+
+
+@dataclass
+class SimulatedNode:
+    """One node; `peers` maps a connection to the node at its other end."""
+
+    number: int
+    chain: ChainState
+    sync: Synchronizer
+    relay: Relay
+    pool: dict[bytes, Statement] = field(default_factory=dict)
+    peers: dict[int, int] = field(default_factory=dict)
+    punished: list[tuple[int, str]] = field(default_factory=list)
+    dropped: list[tuple[int, str]] = field(default_factory=list)
+    sent: list[tuple[int, wire.Message]] = field(default_factory=list)
+
+    @property
+    def height(self) -> int:
+        return self.chain.tree.tip.height
+
+    @property
+    def tip(self) -> bytes:
+        return self.chain.tree.tip.hash
+
+    def sent_of(self, kind: type[wire.Message]) -> list[wire.Message]:
+        """Return what this node sent of one type."""
+        return [message for _, message in self.sent if isinstance(message, kind)]
+
+
+class Gossip:
+    """The network; `run` delivers until nothing is under way."""
+
+    def __init__(
+        self, genesis: Genesis, count: int, *, seed: int = 0, limits: SyncLimits = DEFAULT_LIMITS
+    ) -> None:
+        self.now = 0.0
+        self.now_ms = FAR_FUTURE_MS
+        self._random = random.Random(seed)
+        self._under_way: dict[tuple[int, int], deque[bytes]] = {}
+        self.nodes = [self._node(number, genesis, limits) for number in range(count)]
+
+    def _node(self, number: int, genesis: Genesis, limits: SyncLimits) -> SimulatedNode:
+        chain = ChainState.open(MemoryStore.open(), genesis)
+        pool: dict[bytes, Statement] = {}
+        return SimulatedNode(number, chain, Synchronizer(chain, pool.get, limits), Relay(pool.get), pool)
+
+    def connect(self, left: int, right: int) -> None:
+        """Open a connection; peer ids are the other node's number."""
+        for here, there in ((left, right), (right, left)):
+            node = self.nodes[here]
+            node.peers[there] = there
+            self.perform(node, node.sync.on_connected(there, self.now))
+            self.perform(node, node.relay.on_connected(there, tuple(node.pool)))
+
+    def cut(self, left: int, right: int) -> None:
+        """Lose a connection and all that is under way on it."""
+        for here, there in ((left, right), (right, left)):
+            node = self.nodes[here]
+            self._under_way.pop((here, there), None)
+            if node.peers.pop(there, None) is not None:
+                self.perform(node, node.sync.on_disconnected(there, self.now))
+                self.perform(node, node.relay.on_disconnected(there, self.now))
+
+    def give(self, number: int, *blocks: Block) -> None:
+        """Hand blocks to a node as its own miner would."""
+        node = self.nodes[number]
+        for block in blocks:
+            self._connect(node, BlockReady(block, -1))
+
+    def submit(self, number: int, *statements: Statement) -> None:
+        """Hand statements to a node as a submitter would."""
+        node = self.nodes[number]
+        for statement in statements:
+            node.pool[statement.leaf] = statement
+            node.relay.on_accepted(statement)
+        self.perform(node, node.relay.flush())
+
+    def perform(self, node: SimulatedNode, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send():
+                    if action.peer in node.peers:
+                        node.sent.append((action.peer, action.message))
+                        queue = self._under_way.setdefault((node.number, action.peer), deque())
+                        queue.append(encode(action.message))
+                case BlockReady():
+                    self._connect(node, action)
+                case StatementReceived():
+                    node.pool[action.statement.leaf] = action.statement
+                    node.relay.on_accepted(action.statement)
+                    self.perform(node, node.relay.flush())
+                case Punish():
+                    node.punished.append((action.peer, action.reason))
+                    self.cut(node.number, action.peer)
+                case Drop():
+                    node.dropped.append((action.peer, action.reason))
+                    self.cut(node.number, action.peer)
+
+    def _connect(self, node: SimulatedNode, ready: BlockReady) -> None:
+        try:
+            update = node.chain.accept_block(ready.block, now_ms=self.now_ms)
+        except ConsensusError as error:
+            node.punished.append((ready.peer, error.code))
+            return
+        node.punished += [(ready.peer, reason.code) for _, reason in update.refused]
+        if update.connected and node.chain.tree.tip is node.chain.tree.best_header:
+            self.perform(node, node.sync.announce(update.connected[-1]))
+        for block in update.connected:
+            for statement in block.body.statements:
+                node.pool.setdefault(statement.leaf, statement)
+        self.perform(node, node.sync.on_tip_changed(self.now))
+
+    def run(self, steps: int = 100_000) -> None:
+        """Deliver messages in random order (in order on each connection) until all are delivered."""
+        for _ in range(steps):
+            busy = sorted(link for link, queue in self._under_way.items() if queue)
+            if not busy:
+                return
+            sender, receiver = self._random.choice(busy)
+            self._deliver(sender, receiver, self._under_way[sender, receiver].popleft())
+        raise AssertionError(f"messages are still under way after {steps} steps")
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass and the machines act on their deadlines, then deliver."""
+        self.now += seconds
+        for node in self.nodes:
+            self.perform(node, node.sync.on_tick(self.now))
+            self.perform(node, node.relay.on_tick(self.now))
+        self.run()
+
+    def _deliver(self, sender: int, receiver: int, frame: bytes) -> None:
+        node = self.nodes[receiver]
+        if sender not in node.peers:
+            return
+        self.perform(node, self._dispatch(node, sender, decode(frame)))
+
+    def _dispatch(  # noqa: C901, PLR0911 - one case per message type
+        self, node: SimulatedNode, peer: int, message: wire.Message
+    ) -> list[Action]:
+        sync, relay, now = node.sync, node.relay, self.now
+        match message:
+            case wire.Status():
+                return sync.on_status(peer, message, now)
+            case wire.SendAnnouncements():
+                return sync.on_send_announcements(peer, message)
+            case wire.GetHeaders():
+                return sync.on_get_headers(peer, message)
+            case wire.Headers():
+                headers = [SealedHeader.decode(item) for item in message.sealed_headers]
+                return sync.on_headers(peer, headers, now=now, now_ms=self.now_ms)
+            case wire.GetBody():
+                return sync.on_get_body(peer, message)
+            case wire.BodyChunk():
+                return sync.on_body_chunk(peer, message, now)
+            case wire.AnnounceBlock():
+                return sync.on_announce_block(peer, message, now=now, now_ms=self.now_ms)
+            case wire.Inventory():
+                return relay.on_inventory(peer, message, now)
+            case wire.GetStatements():
+                return relay.on_get_statements(peer, message)
+            case wire.Statements():
+                actions, statements = relay.on_statements(peer, message.statements)
+                return actions + sync.on_statements(peer, statements, now)
+            case wire.NotFound():
+                actions = sync.on_not_found(peer, message, now)
+                if message.missing is wire.Missing.STATEMENT:
+                    actions += relay.on_not_found(peer, message, now)
+                return actions
+        raise AssertionError(f"no machine takes {message}")
