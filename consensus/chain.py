@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from .block import SealedHeader
 from .errors import RuleViolation, Temporary
@@ -305,12 +305,10 @@ class BlockTree:
 
     def missing_bodies(self, *, limit: int) -> tuple[HeaderNode, ...]:
         """Return the lowest blocks towards the best header whose bodies are not here."""
-        missing = []
-        for node in self.best_header.ancestors():
-            if node.linked or self.is_active(node):
-                break
-            if not node.has_body:
-                missing.append(node)
+        above = takewhile(
+            lambda node: not (node.linked or self.is_active(node)), self.best_header.ancestors()
+        )
+        missing = [node for node in above if not node.has_body]
         return tuple(reversed(missing[max(len(missing) - limit, 0) :]))
 
     def chain_tips(self) -> tuple[HeaderNode, ...]:
