@@ -70,7 +70,6 @@ class ApiContext:
     metrics: Metrics
     streams: set[Subscription] = field(default_factory=set)
     """Event streams that are open."""
-    security_headers: Mapping[str, str] = SECURITY_HEADERS
 
     def pooled(self, statement_id: bytes) -> Pooled:
         """Return what the mempool knows of a statement id; call on the event loop's thread."""

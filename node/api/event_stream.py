@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from .context import ApiContext, context_of
+from .context import SECURITY_HEADERS, ApiContext, context_of
 from .events import Event, Subscription, TipChanged, TooManyListeners
 from .limits import EVENT_KEEPALIVE_SECONDS, RETRY_AFTER_SECONDS
 from .parameters import read_hash
@@ -67,7 +67,7 @@ async def _stream(
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
-    response.headers.update(context.security_headers)
+    response.headers.update(SECURITY_HEADERS)
     await response.prepare(request)
     context.streams.add(subscription)
     try:

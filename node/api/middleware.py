@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 from ...consensus.errors import ConsensusError
 from ..store.errors import StoreError
 from ..wire.limits import MAX_HTTP_BODY_BYTES
-from .context import ApiContext, context_of
+from .context import SECURITY_HEADERS, ApiContext, context_of
 from .problems import ApiProblem, problem_of
 from .token import carries_token
 
@@ -70,7 +70,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         _log.exception("%s %s failed", request.method, request.path)
         response = ApiProblem(500, "internal", "a fault of this node; its log has the details").response()
     if not response.prepared:
-        for name, value in context.security_headers.items():
+        for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
     context.metrics.count(_route_name(request), response.status, time.monotonic() - started)
     return response
