@@ -5,40 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from facechain.consensus.kinds import Role
-from facechain.consensus.params import Genesis, Grant, Params, Retarget
+from facechain.consensus.params import Genesis
 from facechain.consensus.signing import LedgerKey
 from facechain.node.keystore import Keystore
-from support.api_simulator import ApiSimulator
-from support.ledgers import Ledger
+from support.api_thread import ApiThread
+from support.chain import PRODUCER, make_genesis
 
-ALICE, BOB, CAROL = (LedgerKey.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
+ALICE, BOB = (LedgerKey.from_seed(bytes([number]) * 32) for number in (1, 2))
 
 
 @pytest.fixture
 def genesis() -> Genesis:
     """Administrators Alice and Bob, both needed; Carol produces."""
-    unsigned = Genesis(
-        name="trial",
-        params=Params(retarget=Retarget.FIXED, fixed_digits=1, quorum=2),
-        time_ms=1_790_000_000_000,
-        administrators=tuple(sorted((ALICE.public, BOB.public))),
-        grants=(Grant(role=Role.PRODUCER, subject=CAROL.public),),
+    return make_genesis(
+        administrators=(ALICE, BOB), producers=(PRODUCER,), submitters=(), quorum=2, heartbeat_ms=0
     )
-    return unsigned.signed_by(ALICE, BOB)
 
 
 @pytest.fixture
-def ledger(genesis: Genesis) -> Ledger:
-    return Ledger(genesis, CAROL)
-
-
-@pytest.fixture
-def node(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiSimulator]:
-    with ApiSimulator(ledger) as simulator:
-        monkeypatch.setenv("FACECHAIN_API", simulator.url)
-        monkeypatch.setenv("FACECHAIN_API_TOKEN", simulator.token)
-        yield simulator
+def node(genesis: Genesis, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiThread]:
+    with ApiThread(genesis) as thread:
+        monkeypatch.setenv("FACECHAIN_API", thread.url)
+        monkeypatch.setenv("FACECHAIN_API_TOKEN", thread.token)
+        yield thread
 
 
 @pytest.fixture
@@ -46,6 +35,6 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Unencrypted keys of Alice, Bob and Carol."""
     monkeypatch.setenv("FACECHAIN_DATA_DIR", str(tmp_path / "data"))
     keystore = Keystore(tmp_path / "data" / "keys")
-    for name, key in (("alice", ALICE), ("bob", BOB), ("carol", CAROL)):
+    for name, key in (("alice", ALICE), ("bob", BOB), ("carol", PRODUCER)):
         keystore.add(name, key, None)
     return tmp_path / "data"

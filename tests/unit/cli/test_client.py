@@ -1,6 +1,7 @@
 """The API client against servers that honour the contract, and against some that do not."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -12,11 +13,10 @@ from facechain.cli.answers import AnswerError, StatementStatus
 from facechain.cli.client import NodeClient, NodeRefused, base_url
 from facechain.cli.errors import CommandError, NotFoundError, RefusedError, UnreachableError, UsageError
 from facechain.consensus.kinds import Kind
-from facechain.consensus.params import Params, Retarget
 from facechain.consensus.payloads import Cancel
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import sign_statement
-from support.api_simulator import ApiSimulator
+from support.api_thread import ApiThread
 
 ALICE = LedgerKey.from_seed(b"\x01" * 32)
 
@@ -40,12 +40,12 @@ async def serve() -> AsyncIterator[Serve]:
         await server.close()
 
 
-async def test_every_typed_question_is_answered(node: ApiSimulator) -> None:
-    node.ledger.seal()
+async def test_every_typed_question_is_answered(node: ApiThread) -> None:
+    node.seal()
     async with NodeClient(node.url, token=node.token) as client:
         status = await client.status()
-        assert (status.network_id, status.height) == (node.ledger.genesis.network_id, 1)
-        assert await client.params() == Params(retarget=Retarget.FIXED, fixed_digits=1, quorum=2)
+        assert (status.network_id, status.height) == (node.genesis.network_id, 1)
+        assert await client.params() == node.genesis.params
         account = await client.account(ALICE.public)
         assert (account.roles, account.next_sequence) == (("admin",), 0)
         assert len((await client.roles()).entries) == 3
@@ -53,14 +53,14 @@ async def test_every_typed_question_is_answered(node: ApiSimulator) -> None:
         assert await client.checkpoint() is None
         assert (await client.block(1)).hash == status.tip
         assert (await client.block(status.tip)).height == 1
-        with pytest.raises(NotFoundError, match="unknown-block"):
+        with pytest.raises(NotFoundError, match="block-not-found"):
             await client.block(99)
 
 
-async def test_receipts_rise_and_a_second_submission_is_recognised(node: ApiSimulator) -> None:
+async def test_receipts_rise_and_a_second_submission_is_recognised(node: ApiThread) -> None:
     statement = sign_statement(
         ALICE,
-        node.ledger.genesis.network_id,
+        node.genesis.network_id,
         payload=Cancel(note=""),
         kind=Kind.CANCEL,
         sequence=0,
@@ -70,21 +70,20 @@ async def test_receipts_rise_and_a_second_submission_is_recognised(node: ApiSimu
     async with NodeClient(node.url, token=node.token) as client:
         assert (await client.submit(statement)).receipt == "queued"
         assert (await client.submit(statement)).receipt == "queued"
+
+        def seal_one(status: StatementStatus) -> None:
+            seen.append(status)
+            node.seal()
+
         found = await client.wait(
-            statement.id, confirmations=2, timeout_seconds=10, poll_seconds=0.01, progress=seen.append
+            statement.id, confirmations=2, timeout_seconds=10, poll_seconds=0.01, progress=seal_one
         )
-    assert [item.receipt for item in seen] == ["sealed", "confirmed"]
+        assert (await client.submit(statement)).receipt == "confirmed"
+    assert [item.receipt for item in seen] == ["queued", "sealed", "confirmed"]
     assert (found.height, found.confirmations) == (1, 2)
 
 
-async def test_waiting_ends_when_the_node_drops_the_statement(node: ApiSimulator) -> None:
-    node.dropped.add(bytes(32))
-    async with NodeClient(node.url, token=node.token) as client:
-        with pytest.raises(RefusedError, match="was dropped: expired-statement: too late"):
-            await client.wait(bytes(32), confirmations=1, timeout_seconds=10)
-
-
-async def test_refusal_carries_the_rule(node: ApiSimulator) -> None:
+async def test_refusal_carries_the_rule(node: ApiThread) -> None:
     statement = sign_statement(
         ALICE, bytes(32), payload=Cancel(note=""), kind=Kind.CANCEL, sequence=0, claimed_time_ms=0
     )
@@ -99,6 +98,19 @@ def answer(status: int, body: str, **headers: str) -> Callable[[web.Request], An
         return web.Response(status=status, text=body, headers=headers)
 
     return handler
+
+
+async def test_waiting_ends_when_the_node_drops_the_statement(serve: Serve) -> None:
+    body = {
+        "id": "00" * 32,
+        "receipt": "refused",
+        "height": None,
+        "confirmations": 0,
+        "refused": {"code": "expired-statement", "message": "too late", "height": 1},
+    }
+    async with NodeClient(await serve(answer(200, json.dumps(body)))) as client:
+        with pytest.raises(RefusedError, match="was dropped: expired-statement: too late"):
+            await client.wait(bytes(32), confirmations=1, timeout_seconds=10)
 
 
 @pytest.mark.parametrize(

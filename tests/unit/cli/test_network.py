@@ -14,9 +14,11 @@ from facechain.consensus.kinds import Role
 from facechain.consensus.params import Params, Retarget, check_params
 from facechain.consensus.signing import LedgerKey
 from facechain.node.genesis_file import read_genesis
+from support.chain import PRODUCER
 
 Capture = pytest.CaptureFixture[str]
-ALICE, BOB, CAROL = (LedgerKey.from_seed(bytes([number]) * 32).public for number in (1, 2, 3))
+ALICE, BOB = (LedgerKey.from_seed(bytes([number]) * 32).public for number in (1, 2))
+CAROL = PRODUCER.public
 FOREIGN = LedgerKey.from_seed(b"\x08" * 32).public
 
 pytestmark = pytest.mark.usefixtures("data_dir")
