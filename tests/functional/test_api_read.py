@@ -131,8 +131,7 @@ async def test_statement_that_expired_tells_its_reason() -> None:
         payload, header = picture_batch([make_picture(1)])
         statement = served.node.sign(SUBMITTER, payload, header, valid_until_height=1)
         await served.node.submit([statement])
-        empty = await served.node.runner.template(PRODUCER.public)
-        assert statement in empty.body.statements
+        assert statement in served.node.template().body.statements
         later = served.node.chain.make_template([], producer=PRODUCER.public, now_ms=served.node.now_ms() + 1)
         await served.node.seal_template(later)
         answer = await served.get(f"/v1/statements/{statement.id.hex()}")

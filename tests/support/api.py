@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -54,7 +55,7 @@ class Served:
 
     async def post(
         self,
-        body: bytes,
+        body: bytes | io.BytesIO,
         *,
         content_type: str = "application/octet-stream",
         token: str | None = TOKEN,

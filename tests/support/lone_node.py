@@ -140,9 +140,15 @@ class LoneNode:
         block: Any = None
         for _ in range(count):
             self.clock.now_ms += self.chain.params.spacing_ms
-            block = await self.seal_template(await self.runner.template(key.public), key=key)
+            block = await self.seal_template(self.template(key), key=key)
         assert isinstance(block, Block)
         return block
+
+    def template(self, key: LedgerKey = PRODUCER) -> Template:
+        """Build the next block from the mempool."""
+        return self.chain.make_template(
+            self.runner.mempool.select(), producer=key.public, now_ms=self.now_ms()
+        )
 
     async def seal_template(self, template: Template, *, key: LedgerKey = PRODUCER) -> Block:
         """Find a nonce, seal and connect."""
