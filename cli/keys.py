@@ -59,16 +59,27 @@ def new(
 @json_option
 def list_keys(*, data_dir: DataDir, as_json: bool) -> None:
     """List the keys of the data directory."""
-    from ..node.keystore import Keystore
+    from ..node.keystore import Keystore, KeystoreError
+    from ..node.private_files import TooOpen
 
     keystore = Keystore(data_dir.keys)
-    infos = [keystore.info(name) for name in keystore.names()]
+    infos: list[KeyInfo] = []
+    problems: list[KeystoreError | TooOpen] = []
+    for name in keystore.names():
+        try:
+            infos.append(keystore.info(name))
+        except (KeystoreError, TooOpen) as problem:
+            problems.append(problem)
     rows = [(info.name, info.public.hex(), "yes" if info.encrypted else "no") for info in infos]
     emit(
         [_as_json(info) for info in infos],
         as_json=as_json,
         lines=columns(("NAME", "PUBLIC KEY", "ENCRYPTED"), rows),
     )
+    for problem in problems[1:]:
+        say(f"error: {problem.diagnostics()}")
+    if problems:
+        raise problems[0]
 
 
 @key.command(

@@ -152,6 +152,17 @@ def test_node_key_is_not_imported(tmp_path: Path, capsys: Capture) -> None:
     assert (code, "expected a ledger key, got a node key" in err) == (5, True)
 
 
+def test_list_shows_the_good_keys_beside_the_bad_ones(keystore: Keystore, capsys: Capture) -> None:
+    for name in ("a", "b", "c"):
+        keystore.new(name, None)
+    keystore.path("a").chmod(0o644)
+    keystore.path("b").write_text("junk")
+    assert run(["key", "list", "--json"]) == 5
+    out, err = capsys.readouterr()
+    assert [item["name"] for item in json.loads(out)] == ["c"]
+    assert (err.count("error: "), err.count("chmod 600"), err.count("b.pem")) == (2, 1, 1)
+
+
 @pytest.mark.parametrize("command", ["new", "list", "show", "export", "import"])
 def test_help_has_examples(command: str, capsys: Capture) -> None:
     assert run(["key", command, "-h"]) == 0
