@@ -80,7 +80,7 @@ async def test_bad_signature_is_422() -> None:
 async def test_oversized_statement_and_body_are_413() -> None:
     async with serve() as served:
         limit = served.node.chain.params.max_statement_bytes
-        status, answer, _ = await served.post(bytes(limit + 1))
+        status, answer, _ = await served.post(io.BytesIO(bytes(limit + 1)))
         assert (status, answer["error"]["expected"]) == (413, limit)
         status, answer, _ = await served.post(io.BytesIO(bytes(25 << 20)))
         assert (status, answer["error"]["code"]) == (413, "oversized")
