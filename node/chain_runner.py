@@ -49,7 +49,9 @@ class ChainRunner:
         cls, chain: ChainState, clock_ms: Callable[[], int], limits: MempoolLimits = DEFAULT_LIMITS
     ) -> Self:
         """Reload the durable mempool on top of the chain's tip."""
-        mempool = DurableMempool.open(chain.store, chain.params, chain.network_id, live_tip(chain), limits)
+        mempool = DurableMempool.open(
+            chain.store, chain.params, chain.network_id, partial(open_tip, chain), limits
+        )
         return cls(chain, mempool, clock_ms)
 
     async def __aenter__(self) -> Self:
@@ -164,14 +166,15 @@ class ChainRunner:
                 results.append((statement, error))
         return results
 
-    async def template(self, producer: bytes) -> Template:
+    async def template(self, producer: bytes, now_ms: int) -> Template:
         """Build the next block from the mempool; raises RuleViolation when the key may not seal it."""
-        return await self.call(lambda: self._template(producer))
 
-    def _template(self, producer: bytes) -> Template:
-        return self.chain.make_template(
-            self.mempool.select(), producer=producer, now_ms=self._clock_ms(), verified=self.mempool.pool
-        )
+        def build() -> Template:
+            return self.chain.make_template(
+                self.mempool.select(), producer=producer, now_ms=now_ms, verified=self.mempool.pool
+            )
+
+        return await self.call(build)
 
 
 Refused = tuple[Block, ConsensusError]

@@ -112,7 +112,8 @@ class PeerHub:
         self._statements: deque[StatementReceived] = deque()
         self._work = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
-        self.on_banned: Callable[[bytes], None] = lambda _key: None
+        self.on_admitted: Callable[[], None] = lambda: None
+        """Called when statements from peers entered the mempool."""
         runner.subscribe(self._on_update)
 
     def find_statement(self, leaf: bytes) -> Statement | None:
@@ -328,7 +329,6 @@ class PeerHub:
         _log.warning("peer %s:%d misbehaved: %s: %s", *link.connection.remote, reason, detail)
         if link.dialed is None or not self._is_manual(link.dialed):
             self._book.ban(link.node_key, f"{reason}: {detail}", self._clock_ms())
-            self.on_banned(link.node_key)
 
     def _is_manual(self, endpoint: tuple[str, int]) -> bool:
         return any(entry.endpoint == endpoint and entry.manual for entry in self._book.entries())
@@ -374,6 +374,7 @@ class PeerHub:
         for statement, error in await self._runner.relay([item.statement for item in received]):
             if error is None:
                 self.relay.on_accepted(statement)
+                self.on_admitted()
             else:
                 self._blame(sources[statement.leaf], error)
         self.perform(self.relay.flush())

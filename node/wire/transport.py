@@ -250,7 +250,8 @@ class Listener:
         try:
             connection = await self._prove(websocket, pending.deadline, (remote[0], remote[1]))
         except HandshakeError as error:
-            _log.info("refused inbound %s:%d: %s", remote[0], remote[1], error)
+            level = logging.DEBUG if error.reason == Reason.SELF_CONNECTION else logging.INFO
+            _log.log(level, "refused inbound %s:%d: %s", remote[0], remote[1], error)
             if self._on_refused is not None:
                 self._on_refused((remote[0], remote[1]), error)
             return websocket

@@ -156,7 +156,7 @@ def announce(block: Block) -> wire.AnnounceBlock:
 
 def offer(net: Gossip, block: Block) -> None:
     """Node 0 announces a block to node 1, whatever it thinks of it, and would serve its body."""
-    net.nodes[0].chain.block = lambda wanted: block if wanted == block.hash else None  # type: ignore[method-assign]
+    net.nodes[0].chain.block = lambda block_hash: block if block_hash == block.hash else None  # type: ignore[method-assign]
     receiver = net.nodes[1]
     net.perform(receiver, receiver.sync.on_announce_block(0, announce(block), now=net.now, now_ms=net.now_ms))
     net.run()

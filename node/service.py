@@ -1,0 +1,385 @@
+"""A node: the one place where all its parts are built and run together.
+
+Owns start-up, the task group in which everything runs, and shutdown. It is the `NodePort` of the
+HTTP API. Every other module of the node is handed what it needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from .. import __version__
+from ..consensus.block import Block
+from ..consensus.params import Genesis
+from ..consensus.signing import LedgerKey, NodeKey
+from ..consensus.statement import Statement
+from .api.context import ApiConfig
+from .api.events import EventHub, ReceiptChanged, TipChanged
+from .api.port import NodeStatus, PeerInfo
+from .api.server import ApiServer
+from .chain_runner import ChainRunner
+from .chainstate import ChainPolicy, ChainState, ChainUpdate, Template
+from .config import NodeConfig
+from .config_kinds import Endpoint
+from .dialer import Dialer
+from .hub import PeerHub
+from .mempool import Drop, Mempool, Submission
+from .mining.controller import MinerController, MiningSituation, mining_situation
+from .mining.workers import HashlibWorkers
+from .peer_store import load_book, save_book
+from .protocol.peers import AddressBook
+from .store.lmdb_store import LmdbStore
+from .store.port import Store
+from .wire.handshake import LocalNode
+from .wire.limits import ConnectionLimits
+from .wire.tls import open_identity
+from .wire.transport import Listener
+
+RATE_WINDOW_SECONDS = 10.0
+"""Blocks per second are those of this long a time."""
+
+BOOK_SAVE_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeKeys:
+    """The keys that a running node holds."""
+
+    identity: NodeKey
+    mining: LedgerKey | None
+    api_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where a running node can be reached, once its ports are open."""
+
+    peer: Endpoint
+    api: Endpoint
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Counts connected blocks for the rate that `status` tells."""
+
+    connected: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def note(self, blocks: int) -> None:
+        self.connected.append((time.monotonic(), blocks))
+
+    def per_second(self) -> float:
+        now = time.monotonic()
+        while self.connected and now - self.connected[0][0] > RATE_WINDOW_SECONDS:
+            self.connected.popleft()
+        return sum(blocks for _, blocks in self.connected) / RATE_WINDOW_SECONDS
+
+
+def clock_ms() -> int:
+    """Return Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class SystemClock:
+    """The miner's clock."""
+
+    def now_ms(self) -> int:
+        """Return Unix time in milliseconds."""
+        return clock_ms()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class Node:
+    """See the module's text. Built with :meth:`open`, then `run` until the stop event is set."""
+
+    def __init__(self, config: NodeConfig, keys: NodeKeys, store: Store, chain: ChainState) -> None:
+        """Put the parts together; nothing runs yet."""
+        self.config = config
+        self._keys = keys
+        self._store = store
+        self.chain = chain
+        self.runner = ChainRunner.open(chain, clock_ms)
+        self.book: AddressBook = load_book(store)
+        self.hub = PeerHub(self.runner, self.book, clock_ms, keys.identity.public, self._admits)
+        self.events = EventHub()
+        self.workers = HashlibWorkers(config.mining_workers) if config.mine and keys.mining else None
+        self.miner = self._build_miner()
+        self._progress = _Progress()
+        self._started = time.monotonic()
+        self.runner.subscribe(self._on_update)
+        if self.miner is not None:
+            self.hub.on_admitted = self.miner.on_statements
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, config: NodeConfig, genesis: Genesis, keys: NodeKeys) -> Iterator[Node]:
+        """Open the data directory's store and chain; closed at the end of the context.
+
+        Raises:
+            StoreError: the store is in use, damaged, or of another version.
+            ChainMismatch: it holds another network.
+        """
+        policy = ChainPolicy(
+            max_reorg=config.max_reorg,
+            pinned={item.height: item.block_hash for item in config.checkpoints},
+            minimum_chainwork=config.minimum_chainwork,
+        )
+        with LmdbStore.open(config.layout.store) as store:
+            chain = ChainState.open(store, genesis, policy)
+            yield cls(config, keys, store, chain)
+
+    def _build_miner(self) -> MinerController | None:
+        if self.workers is None or self._keys.mining is None:
+            return None
+        return MinerController(
+            key=self._keys.mining,
+            network_id=self.chain.network_id,
+            params=self.chain.params,
+            chain=self,
+            search=self.workers,
+            clock=SystemClock(),
+        )
+
+    def _admits(self, address: str, node_key: bytes) -> bool:
+        if any(item.matches(address, node_key) for item in self.config.deny):
+            return False
+        return not self.config.allow or any(item.matches(address, node_key) for item in self.config.allow)
+
+    # Running.
+
+    async def run(self, stop: asyncio.Event, started: asyncio.Future[Addresses] | None = None) -> None:
+        """Open the ports and work until ``stop`` is set; ``started`` is told the addresses.
+
+        Raises:
+            ListenFailed: a port is taken.
+            WrongNetworkPeers: no peer of `--peers` belongs to this network.
+        """
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.runner)
+            stack.callback(self._save_book)
+            listener = await stack.enter_async_context(self._listener())
+            api = await stack.enter_async_context(self._api())
+            listen = Endpoint(host=self.config.listen.host, port=listener.port)
+            addresses = Addresses(peer=listen, api=Endpoint(host=self.config.api.host, port=api.port))
+            _log.info("network %s (%s)", self.chain.genesis.name, self.chain.network_id.hex())
+            _log.info("peers at %s, API at http://%s", addresses.peer, addresses.api)
+            if started is not None:
+                started.set_result(addresses)
+            if self.workers is not None:
+                await stack.enter_async_context(self.workers)
+            stack.push_async_callback(self.hub.close)
+            await self._work(stop, listener.port)
+            self.events.close()
+            _log.info("stopping at height %d", self.chain.tree.tip.height)
+
+    async def _work(self, stop: asyncio.Event, port: int) -> None:
+        """Run every long task until ``stop`` is set or one of them fails."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(self.hub.run(), name="peer hub"),
+                    tasks.create_task(self._dialer(port).run(), name="dialer"),
+                    tasks.create_task(self._keep_book(), name="address book"),
+                ]
+                if self.miner is not None:
+                    running.append(tasks.create_task(self.miner.run(), name="miner"))
+                await stop.wait()
+                for task in running:
+                    task.cancel()
+        except BaseExceptionGroup as group:
+            raise _first_cause(group) from group
+
+    def _local(self, port: int) -> LocalNode:
+        advertised = self.config.advertise.port if self.config.advertise else port
+        return LocalNode(
+            key=self._keys.identity,
+            network_id=self.chain.network_id,
+            user_agent=f"facechain/{__version__}",
+            listen_port=advertised,
+        )
+
+    def _limits(self) -> ConnectionLimits:
+        return ConnectionLimits(max_inbound=self.config.max_inbound)
+
+    def _listener(self) -> Listener:
+        listen = self.config.listen
+        return Listener(
+            host=listen.host,
+            port=listen.port,
+            identity=open_identity(self.config.data_dir),
+            local=self._local(listen.port),
+            on_connection=self.hub.serve,
+            limits=self._limits(),
+        )
+
+    def _api(self) -> ApiServer:
+        return ApiServer(
+            self,
+            ApiConfig(
+                host=self.config.api.host,
+                port=self.config.api.port,
+                token=self._keys.api_token,
+                read_token=self.config.api_read_token,
+                objects=self.config.data_dir / "objects",
+            ),
+        )
+
+    def _dialer(self, port: int) -> Dialer:
+        return Dialer(
+            book=self.book,
+            hub=self.hub,
+            local=self._local(port),
+            limits=self._limits(),
+            manual=self.config.peers,
+            max_outbound=self.config.max_outbound,
+            clock_ms=clock_ms,
+        )
+
+    async def _keep_book(self) -> None:
+        while True:
+            await asyncio.sleep(BOOK_SAVE_SECONDS)
+            await self.runner.call(self._save_book)
+
+    def _save_book(self) -> None:
+        save_book(self._store, self.book)
+
+    # What happens.
+
+    def _on_update(self, update: ChainUpdate, drops: Sequence[Drop]) -> None:
+        tip = self.chain.tree.tip
+        self._progress.note(len(update.connected))
+        statements = len(update.connected[-1].body.statements) if update.connected else 0
+        self.events.publish(
+            TipChanged(
+                height=tip.height,
+                hash=tip.hash,
+                time_ms=tip.time_ms,
+                statements=statements,
+                disconnected=len(update.disconnected),
+            )
+        )
+        for block in update.connected:
+            for statement in block.body.statements:
+                self.events.publish(
+                    ReceiptChanged(id=statement.id, receipt="sealed", height=block.header.height)
+                )
+        for drop in drops:
+            self.events.publish(ReceiptChanged(id=drop.id, receipt="refused", code=drop.code))
+        if update.disconnected:
+            _log.warning(
+                "reorganised: %d blocks off, %d on, tip %d %s",
+                len(update.disconnected),
+                len(update.connected),
+                tip.height,
+                tip.hash.hex(),
+            )
+        else:
+            _log.info("tip %d %s (%d statements)", tip.height, tip.hash.hex()[:16], statements)
+        if self.miner is not None:
+            self.miner.on_new_tip(tip.hash)
+
+    # The port of API and miner.
+
+    @property
+    def pool(self) -> Mempool:
+        """The statements that wait; to be read only."""
+        return self.runner.mempool.pool
+
+    def now_ms(self) -> int:
+        """Return Unix time in milliseconds."""
+        return clock_ms()
+
+    def holders(self, leaf: bytes) -> int:
+        """Return how many peers are known to hold a statement."""
+        return self.hub.relay.holders(leaf)
+
+    async def submit(self, statements: Sequence[Statement]) -> Sequence[Submission]:
+        """Take statements into the durable mempool and tell peers."""
+        answers = await self.runner.submit(statements)
+        self.hub.announce_statements(item.statement for item in answers if item.queued and not item.known)
+        if self.miner is not None and answers:
+            self.miner.on_statements()
+        return answers
+
+    async def mining_situation(self, producer: bytes) -> MiningSituation:
+        """Return what the tip says about the next block by ``producer``."""
+
+        def look() -> MiningSituation:
+            with self.chain.view() as view:
+                return mining_situation(
+                    self.chain.tree,
+                    view,
+                    self.chain.params,
+                    producer=producer,
+                    has_statements=bool(self.pool),
+                )
+
+        return await self.runner.call(look)
+
+    async def build_template(self, *, producer: bytes, now_ms: int) -> Template:
+        """Build the next block on the tip; raises ConsensusError when that cannot be."""
+        return await self.runner.template(producer, now_ms)
+
+    async def submit_block(self, block: Block) -> ChainUpdate:
+        """Take a block that this node sealed."""
+        return await self.hub.submit_block(block)
+
+    def status(self) -> NodeStatus:
+        """Return what only the running node knows."""
+        tree, sync = self.chain.tree, self.hub.sync
+        best = sync.best_known_height()
+        behind = max(0, best - tree.tip.height)
+        rate = self._progress.per_second()
+        return NodeStatus(
+            version=__version__,
+            node_key=self._keys.identity.public,
+            uptime_seconds=time.monotonic() - self._started,
+            best_known_height=best,
+            syncing=sync.is_behind(),
+            progress=1.0 if best == 0 else tree.tip.height / best,
+            blocks_per_second=rate,
+            eta_seconds=behind / rate if behind and rate else None,
+            mining=self.miner is not None,
+            hash_rate=0.0 if self.workers is None else self.workers.hashes_per_second,
+        )
+
+    def peers(self) -> Sequence[PeerInfo]:
+        """Return the connected peers."""
+        now = time.monotonic()
+        return [
+            PeerInfo(
+                node_key=link.node_key,
+                address=f"{link.connection.remote[0]}:{link.connection.remote[1]}",
+                inbound=link.dialed is None,
+                height=link.claimed_height,
+                user_agent=link.connection.peer.user_agent,
+                connected_seconds=now - link.since,
+                bytes_received=sum(link.connection.session.received_bytes.values()),
+                bytes_sent=sum(link.connection.session.sent_bytes.values()),
+                ping_ms=_milliseconds(link.connection.session.round_trip_seconds),
+            )
+            for link in self.hub.links.values()
+        ]
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first exception inside nested groups."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
