@@ -10,7 +10,8 @@ least as much as the newcomer's author. What was acknowledged (`acknowledge`) is
 of it answers `MempoolFull` with the seconds to wait, and takes statements again as blocks confirm. Statements
 that a reorganisation returns, or that are reloaded from the store, have reserved room.
 
-Not thread-safe: one owner calls it. Every method that needs the state is given the tip.
+One thread at a time may change it; the inventory (`leaves`, `get`, `get_by_id`, iteration) may be read from
+another meanwhile. Every method that needs the state is given the tip.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ...consensus.kinds import PERMISSIONS
 from ...consensus.params import Params
 from ...consensus.statement import Statement
 from ...consensus.validation import check_statement
+from ..chain_index import references
 from .limits import (
     DEFAULT_LIMITS,
     Drop,
@@ -36,7 +38,7 @@ from .limits import (
 )
 from .queue import AuthorQueue, Entry
 from .selection import BlockRoom, select_statements
-from .trial import Pending, Tip, references
+from .trial import Pending, Tip
 
 FIXABLE = frozenset({"unknown-reference", "unknown-proposal"})
 """Rules that another statement, still on its way, can satisfy."""
@@ -89,7 +91,7 @@ class Mempool:
 
     def __iter__(self) -> Iterator[Statement]:
         """Yield all statements in the order of arrival."""
-        return (entry.statement for entry in self._entries.values())
+        return (entry.statement for entry in tuple(self._entries.values()))
 
     def leaves(self) -> tuple[bytes, ...]:
         """Return the inventory in the order of arrival."""
@@ -357,7 +359,7 @@ class Mempool:
         """An author's next statement breaks a rule of its kind: wait for what it names, but not for ever."""
         entry = queue.entries[0]
         if error.code in FIXABLE:
-            if not references(entry.checked).isdisjoint(self._by_id):
+            if any(item in self._by_id for item in references(entry.checked)):
                 return ()
             since = self._stalled.setdefault(entry.statement.leaf, tip.height)
             if tip.height - since < self.limits.stalled_blocks:

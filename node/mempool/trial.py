@@ -13,9 +13,7 @@ from typing import Final
 from ...consensus.apply import Checked, Transition
 from ...consensus.kv import Bucket, StateReader
 from ...consensus.params import Params
-from ...consensus.payloads import Attestation, Retract, RoleApproval, Stage, ViewGrant
 from ...consensus.state import StateView
-from ...consensus.statement import ABSENT
 
 Key = tuple[Bucket, bytes]
 
@@ -93,21 +91,3 @@ class Pending:
     def clear(self) -> None:
         """Take back everything."""
         self._writes.clear()
-
-
-def references(checked: Checked) -> frozenset[bytes]:
-    """Return the ids of the statements that `checked` builds on."""
-    payload = checked.payload
-    named: tuple[bytes, ...] = ()
-    if isinstance(payload, Stage):
-        named = payload.inputs
-    elif isinstance(payload, RoleApproval):
-        named = (payload.proposal,)
-    elif isinstance(payload, Retract):
-        named = (payload.target,)
-    elif isinstance(payload, Attestation | ViewGrant):
-        named = (payload.batch,)
-    batch = checked.statement.header.batch
-    if batch is not None:
-        named = (batch.model, batch.clustering, batch.filter)
-    return frozenset(named) - {ABSENT}

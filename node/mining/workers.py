@@ -83,9 +83,10 @@ class HashlibWorkers:
         except BaseException:
             await self.close()
             raise
-        self._tasks = [
-            asyncio.create_task(self._serve(slot), name=f"miner-{slot.index}") for slot in self._slots
-        ]
+        for slot in self._slots:
+            task = asyncio.create_task(self._serve(slot), name=f"miner-{slot.index}")
+            task.add_done_callback(self._on_task_end)
+            self._tasks.append(task)
         return self
 
     async def __aexit__(
@@ -144,6 +145,12 @@ class HashlibWorkers:
             except (asyncio.IncompleteReadError, ConnectionError):
                 await self._restart(slot, slot.process)
 
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        """A fault in this module must not leave a call waiting for ever."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._found is not None and not self._found.done():
+            self._found.set_exception(error)
+
     def _on_report(self, slot: _Slot, report: Report) -> None:
         slot.crashes = 0
         slot.hashes_per_second = report.hashes * 1e9 / report.nanoseconds
@@ -193,7 +200,7 @@ class HashlibWorkers:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment["PYTHONPATH"] = IMPORT_ROOT
         slot.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-s", "-m", MODULE, stdin=PIPE, stdout=PIPE, env=environment, limit=JOB.size * 64
+            sys.executable, "-S", "-m", MODULE, stdin=PIPE, stdout=PIPE, env=environment, limit=JOB.size * 64
         )
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from facechain.node.mining.search import PREFIX_BYTES
 from facechain.node.mining.worker import NICENESS
-from facechain.node.mining.workers import IMPORT_ROOT, HashlibWorkers, WorkersBusy
+from facechain.node.mining.workers import IMPORT_ROOT, HashlibWorkers, MinerBroken, WorkersBusy
 from support.deadline import eventually, wait_until
 
 PREFIX = bytes(range(PREFIX_BYTES))
@@ -117,6 +117,15 @@ async def test_closing_ends_the_processes() -> None:
         assert is_running(process_id)
     assert not is_running(process_id)
     await workers.close()
+
+
+async def test_workers_that_never_come_up_fail_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facechain.node.mining.workers.MODULE", "facechain.node.mining.absent")
+    async with HashlibWorkers(1) as workers:
+        with pytest.raises(MinerBroken, match="got none"):
+            await workers.mine(PREFIX, EASY)
+        with pytest.raises(MinerBroken, match="got none"):
+            await workers.mine(PREFIX, EASY)
 
 
 def test_workers_die_with_a_parent_that_is_killed() -> None:

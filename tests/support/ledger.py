@@ -61,6 +61,7 @@ class Ledger:
             grants=tuple(Grant(role=role, subject=subject) for role, subject in sorted(grants)),
         ).signed_by(*admins)
         self.params = params
+        self.genesis = genesis
         self.network_id = genesis.network_id
         block, delta = genesis_block(genesis)
         self.state = DictState()
