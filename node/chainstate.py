@@ -53,6 +53,8 @@ GROUP_BLOCKS_MAX = 256
 
 NETWORK_KEY = b"network"
 GENESIS_KEY = b"genesis"
+CHECKPOINT_KEY = b"checkpoint"
+"""Height of the highest checkpoint that was ever in force here: it outlives a reorganisation above it."""
 
 
 class ChainMismatch(ConsensusError):
@@ -130,7 +132,7 @@ class ChainState:
         self._pending: dict[bytes, Block] = {}
         self._pending_bytes = 0
         self.checkpoint_height = 0
-        """Height of the highest checkpoint on the active chain; never reorganised below."""
+        """Height of the highest checkpoint that was ever in force here; nothing is reorganised below it."""
 
     @classmethod
     def open(cls, store: Store, genesis: Genesis, policy: ChainPolicy | None = None) -> ChainState:
@@ -164,7 +166,7 @@ class ChainState:
         with self.store.read() as reader:
             rows = [(SealedHeader.decode(row[:-1]), row[-1]) for _, row in reader.scan(Table.HEADERS)]
             tip = ChainReader(reader).tip_hash()
-            checkpoint = StateView(reader).checkpoint()
+            checkpoint = reader.get(Table.META, CHECKPOINT_KEY)
         rows.sort(key=lambda row: row[0].height)
         for sealed, flags in rows[1:]:
             node = self.tree.restore(sealed)
@@ -173,7 +175,7 @@ class ChainState:
             elif flags & HEADER_FLAG_BODY:
                 self.tree.mark_body(node)
         self.tree.set_tip(self.tree.nodes[tip])
-        self.checkpoint_height = 0 if checkpoint is None else checkpoint[0]
+        self.checkpoint_height = 0 if checkpoint is None else int.from_bytes(checkpoint, "big")
 
     # Headers and bodies: light, on the thread that owns the tree.
 
@@ -289,11 +291,14 @@ class ChainState:
         disconnected = [self._disconnect(writer, node) for node in plan.disconnect]
         connected = [self._connect(writer, node, verified) for node in plan.connect]
         checkpoint = StateView(writer).checkpoint()
+        height = max(self.checkpoint_height, 0 if checkpoint is None else checkpoint[0])
+        if height > self.checkpoint_height:
+            writer.put(Table.META, CHECKPOINT_KEY, height.to_bytes(8, "big"))
         return Executed(
             target=plan.connect[-1],
             disconnected=tuple(disconnected),
             connected=tuple(connected),
-            checkpoint_height=0 if checkpoint is None else checkpoint[0],
+            checkpoint_height=height,
         )
 
     def _connect(self, writer: Writer, node: HeaderNode, verified: Container[bytes]) -> Block:
