@@ -76,8 +76,8 @@ def list_keys(*, data_dir: DataDir, as_json: bool) -> None:
         as_json=as_json,
         lines=columns(("NAME", "PUBLIC KEY", "ENCRYPTED"), rows),
     )
-    for problem in problems[1:]:
-        say(f"error: {problem.diagnostics()}")
+    for further in problems[1:]:
+        say(f"error: {further.diagnostics()}")
     if problems:
         raise problems[0]
 
