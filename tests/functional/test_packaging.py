@@ -1,8 +1,11 @@
 """Wheel, sdist and editable install hold the same package, and the base install needs no torch."""
 
+import json
+import signal
 import subprocess
 import sys
 import tarfile
+import urllib.request
 import zipfile
 from email import message_from_string
 from email.message import Message
@@ -11,7 +14,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from support.deadline import wait_until
 from support.environments import Environment, make_environment
+from support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("cli", "consensus", "gan", "node")
@@ -114,6 +119,31 @@ def test_base_install_is_a_validator_without_torch(base: Environment, tmp_path: 
     assert Path(imported.stdout.strip()).is_relative_to(base.site)
     helped = base.run("facechain", "--help", cwd=tmp_path)
     assert (helped.returncode, helped.stderr) == (0, "")
+
+
+def test_base_install_mines_and_stops_on_sigterm(base: Environment, tmp_path: Path) -> None:
+    peers, api = free_ports(2)
+    data = ("--data-dir", str(tmp_path / "data"))
+    genesis = ("--preset", "test", "--admin", "a", "--producer", "a", "--out", str(tmp_path / "genesis.json"))
+    assert base.run("facechain", "key", "new", "a", "--no-passphrase", *data, cwd=tmp_path).returncode == 0
+    founded = base.run("facechain", "network", "init", "--name", "trial", *genesis, *data, cwd=tmp_path)
+    assert founded.returncode == 0, founded.stderr
+    where = ("--listen", f"127.0.0.1:{peers}", "--api", f"127.0.0.1:{api}")
+    mine = ("--genesis", str(tmp_path / "genesis.json"), "--mine", "--mining-key", "a")
+    command = ("facechain", "node", "start", *data, *where, *mine)
+    with base.started(*command, cwd=tmp_path, log=tmp_path / "log") as node:
+        wait_until(lambda: height(api), seconds=60, what="a first block")
+        node.send_signal(signal.SIGTERM)
+        assert node.wait(timeout=20) == 0, (tmp_path / "log").read_text()
+
+
+def height(port: int) -> int:
+    """Return the height that a node's health page names; 0 while nothing answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            return int(json.load(answer)["height"])
+    except OSError:
+        return 0
 
 
 def test_editable_install_imports_the_checkout(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ honest: what is not in the closure of the requirements cannot be imported.
 import subprocess
 import sys
 import venv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
@@ -35,12 +36,35 @@ class Environment:
         subprocess.run([*command, "--no-deps", "--no-index", str(wheel)], check=True)
 
     def run(self, *command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run a program of the environment outside the checkout; nothing of the tests' own path leaks in."""
-        program = self.root / "bin" / command[0]
-        clean = {"PATH": f"{self.root / 'bin'}:/usr/bin:/bin", "HOME": str(cwd), "LC_ALL": "C.UTF-8"}
+        """Run a program of the environment to its end, outside the checkout."""
         return subprocess.run(
-            [str(program), *command[1:]], cwd=cwd, env=clean, capture_output=True, text=True, check=False
+            self._command(command),
+            cwd=cwd,
+            env=self._variables(cwd),
+            capture_output=True,
+            text=True,
+            check=False,
         )
+
+    @contextmanager
+    def started(self, *command: str, cwd: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a program of the environment in the background; it is killed if it outlives the block."""
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                self._command(command), cwd=cwd, env=self._variables(cwd), stdout=output, stderr=output
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def _command(self, command: Sequence[str]) -> list[str]:
+        return [str(self.root / "bin" / command[0]), *command[1:]]
+
+    def _variables(self, home: Path) -> dict[str, str]:
+        """Nothing of the tests' own environment leaks in."""
+        return {"PATH": f"{self.root / 'bin'}:/usr/bin:/bin", "HOME": str(home), "LC_ALL": "C.UTF-8"}
 
 
 def make_environment(root: Path, requirements: Iterable[str]) -> Environment:
