@@ -118,6 +118,7 @@ KNOWN: Final = {
     "facechain.consensus.errors.ConsensusError": ExitCode.FAILED,
     "facechain.consensus.image.ImageRejected": ExitCode.USAGE,
     "facechain.node.config.ConfigError": ExitCode.USAGE,
+    "facechain.node.batch_source.BatchRejected": ExitCode.USAGE,
     "facechain.node.data_dir.DataDirError": ExitCode.REFUSED,
     "facechain.node.store.errors.StoreError": ExitCode.REFUSED,
     "facechain.node.store.errors.StoreCorrupt": ExitCode.FAILED,

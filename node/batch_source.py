@@ -1,0 +1,198 @@
+"""Folders and zip archives of images, read as untrusted input.
+
+Owns which files there are and how their bytes are read: safe names only, no links out of the folder, bounded
+in number and size, nothing written to disk. It does not look into the files; `batch_folder` does.
+"""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from ..consensus.image import MAX_FILE_BYTES
+
+FILES_MAX: Final = 2**21
+"""Files in one source: twice the images of the largest batch part."""
+
+ARCHIVE_SUFFIX: Final = ".zip"
+IGNORED_NAMES: Final = frozenset({"thumbs.db", "desktop.ini"})
+IGNORED_FOLDERS: Final = frozenset({"__MACOSX"})
+
+_ENCRYPTED: Final = 0x1
+
+
+class BatchRejected(Exception):
+    """A folder, archive or file is not what a batch can be made of."""
+
+    code: Final = "batch-rejected"
+
+    def __init__(self, what: str, *, expected: str, got: str, advice: str | None = None) -> None:
+        super().__init__(what, expected, got)
+        self.what = what
+        self.expected = expected
+        self.got = got
+        self.advice = advice
+
+    def diagnostics(self) -> str:
+        """Return the failure as one line for a person."""
+        line = f"{self.what}: expected {self.expected}, got {self.got}"
+        return line if self.advice is None else f"{line}; {self.advice}"
+
+    def __str__(self) -> str:
+        return self.diagnostics()
+
+
+class Source(Protocol):
+    """Named bytes."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Paths below the root with `/`, ascending."""
+        ...
+
+    def read(self, name: str, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """Return a file's bytes; BatchRejected when it is longer, gone or damaged."""
+        ...
+
+    def describe(self, name: str) -> str:
+        """Return the name as a person finds it."""
+        ...
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a folder or a zip archive for reading; BatchRejected when it is neither."""
+    if path.is_dir():
+        yield FolderSource(path)
+        return
+    if not path.is_file():
+        raise BatchRejected(str(path), expected="a folder or a zip archive", got="nothing there")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield ZipSource(path, archive)
+    except zipfile.BadZipFile as error:
+        raise BatchRejected(str(path), expected="a folder or a zip archive", got=str(error)) from error
+
+
+class FolderSource:
+    """A folder and what lies below it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.names = tuple(sorted(self._walk(root)))
+
+    def _walk(self, folder: Path) -> Iterator[str]:
+        found = 0
+        for path in folder.rglob("*"):
+            name = path.relative_to(folder).as_posix()
+            if is_ignored(name):
+                continue
+            if path.is_symlink():
+                raise BatchRejected(
+                    str(path), expected="a file of this folder", got="a link", advice="copy the file instead"
+                )
+            if path.is_file():
+                found += 1
+                check_count(folder, found)
+                yield name
+
+    def read(self, name: str, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """See :class:`Source`."""
+        try:
+            with (self._root / name).open("rb") as file:
+                data = file.read(max_bytes + 1)
+        except OSError as error:
+            raise BatchRejected(
+                self.describe(name), expected="a file that can be read", got=str(error.strerror)
+            ) from error
+        return _bounded(data, max_bytes, self.describe(name))
+
+    def describe(self, name: str) -> str:
+        """See :class:`Source`."""
+        return str(self._root / name)
+
+
+class ZipSource:
+    """The members of a zip archive; never unpacked to disk."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self._path = path
+        self._archive = archive
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        for member in archive.infolist():
+            if member.is_dir() or is_ignored(member.filename):
+                continue
+            self._check(member)
+            self._members[member.filename] = member
+            check_count(path, len(self._members))
+        self.names = tuple(sorted(self._members))
+
+    def _check(self, member: zipfile.ZipInfo) -> None:
+        name = member.filename
+        mode = member.external_attr >> 16
+        problem = None
+        if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
+            problem = "a path that leads out of the archive"
+        elif name in self._members:
+            problem = "a name that is there twice"
+        elif stat.S_ISLNK(mode):
+            problem = "a link"
+        elif member.flag_bits & _ENCRYPTED:
+            problem = "an encrypted member"
+        if problem is not None:
+            raise BatchRejected(self.describe(name), expected="a plain file below the archive", got=problem)
+
+    def read(self, name: str, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """See :class:`Source`. What a member claims about its size is not believed."""
+        try:
+            with self._archive.open(self._members[name]) as file:
+                data = file.read(max_bytes + 1)
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+            raise BatchRejected(
+                self.describe(name), expected="a member that unpacks", got=str(error) or "damaged data"
+            ) from error
+        return _bounded(data, max_bytes, self.describe(name))
+
+    def describe(self, name: str) -> str:
+        """See :class:`Source`."""
+        return f"{self._path}/{name}"
+
+
+class SubSource:
+    """A source seen from one of its folders."""
+
+    def __init__(self, inner: Source, prefix: str) -> None:
+        self._inner = inner
+        self._prefix = prefix
+        self.names = tuple(name.removeprefix(prefix) for name in inner.names if name.startswith(prefix))
+
+    def read(self, name: str, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """See :class:`Source`."""
+        return self._inner.read(self._prefix + name, max_bytes=max_bytes)
+
+    def describe(self, name: str) -> str:
+        """See :class:`Source`."""
+        return self._inner.describe(self._prefix + name)
+
+
+def is_ignored(name: str) -> bool:
+    """Tell whether a file is litter of an operating system: hidden, or one of the known names."""
+    parts = name.split("/")
+    hidden = any(part.startswith(".") and part not in {".", ".."} for part in parts)
+    return hidden or not IGNORED_FOLDERS.isdisjoint(parts) or parts[-1].lower() in IGNORED_NAMES
+
+
+def check_count(path: Path, count: int) -> None:
+    """Refuse a source with too many files."""
+    if count > FILES_MAX:
+        raise BatchRejected(str(path), expected=f"at most {FILES_MAX} files", got="more")
+
+
+def _bounded(data: bytes, max_bytes: int, what: str) -> bytes:
+    if len(data) > max_bytes:
+        raise BatchRejected(what, expected=f"at most {max_bytes} bytes", got="more")
+    return data
