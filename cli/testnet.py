@@ -1,0 +1,267 @@
+"""`facechain testnet`: a network of several nodes on this machine, for trying things out.
+
+Owns the commands and what they print; `testnet_network` does the work.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from .errors import CheckFailedError
+from .options import LongNameOption, examples, json_option
+from .output import columns, emit, say
+from .testnet_founding import WALLET_KEYS
+from .testnet_record import NODE_PREFIX
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .testnet_network import NodeView, Testnet
+    from .testnet_record import TestnetRecord
+
+MAX_NODES: Final = 64
+FOLDER: Final = "facechain-testnet"
+REDRAW_SECONDS: Final = 1.0
+HEADINGS: Final = ("NODE", "PID", "PEERS AT", "API AND EXPLORER", "HEIGHT", "TIP", "PEERS", "MEMPOOL")
+TIP_DIGITS: Final = 16
+
+
+def _root(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
+    if value is not None:
+        return value.expanduser().absolute()
+    from ..node.data_dir import default_data_dir
+
+    return default_data_dir().with_name(FOLDER)
+
+
+dir_option = click.option(
+    "--dir",
+    "root",
+    cls=LongNameOption,
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="FACECHAIN_TESTNET_DIR",
+    show_envvar=True,
+    callback=_root,
+    help=f"Folder of the network.  [default: {FOLDER} beside the platform's folder for user data]",
+)
+
+
+@click.group()
+def testnet() -> None:
+    """Run a network of several nodes on loopback.
+
+    Real processes with real keys, blocks about every second, and no value outside this machine.
+    """
+
+
+@testnet.command(
+    epilog=examples(
+        "facechain testnet up --nodes 4 --mine",
+        "facechain testnet up --nodes 4 --mine --keep --json",
+    )
+)
+@click.option("--nodes", type=click.IntRange(1, MAX_NODES), default=4, help="Number of nodes.")
+@click.option("--mine", is_flag=True, help="Let the first node seal blocks.")
+@click.option("--keep", is_flag=True, help="Leave the nodes running and return; end them with down.")
+@dir_option
+@json_option
+def up(*, nodes: int, mine: bool, keep: bool, root: Path, as_json: bool) -> None:
+    """Found a network, start its nodes and run them until Ctrl-C.
+
+    Ctrl-C ends the nodes and removes everything.
+    """
+    from .testnet_network import Testnet
+
+    with terminating():
+        network = Testnet.found(root, count=nodes, mines=mine)
+        try:
+            say(f"starting {nodes} nodes in {root}")
+            network.start_all()
+            views = network.wait_connected()
+            emit(_as_json(network.record, views), as_json=as_json, lines=[])
+            if not as_json:
+                _print(views)
+            _explain(network, keep=keep)
+            if keep:
+                return
+            _watch(network, live=not as_json)
+        except BaseException:
+            _take_down(network)
+            raise
+        _take_down(network)
+
+
+@testnet.command(epilog=examples("facechain testnet status", "facechain testnet status --json"))
+@dir_option
+@json_option
+def status(*, root: Path, as_json: bool) -> None:
+    """Print the nodes and their tips; exit code 2 when one does not run."""
+    from .testnet_network import Testnet
+
+    network = Testnet.open(root)
+    views = network.look()
+    emit(_as_json(network.record, views), as_json=as_json, lines=[])
+    if not as_json:
+        _print(views)
+    silent = [view.node.name for view in views if view.status is None]
+    if silent:
+        raise CheckFailedError(
+            "test network",
+            expected=f"{len(views)} nodes that answer",
+            got=f"no answer from {', '.join(silent)}",
+            advice=f"see {network.record.output_file(silent[0])}",
+        )
+
+
+@testnet.command(epilog=examples("facechain testnet down"))
+@dir_option
+def down(*, root: Path) -> None:
+    """End all nodes and remove everything that belongs to the network."""
+    from .testnet_network import Testnet
+
+    _take_down(Testnet.open(root))
+
+
+@contextmanager
+def terminating() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that nothing is left running."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and the like while nodes are being ended, which takes seconds at most."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _take_down(network: Testnet) -> None:
+    with undisturbed():
+        killed = network.stop()
+        if killed:
+            say(f"killed, as SIGTERM did not end them: {', '.join(killed)}")
+        if network.remove():
+            say(f"ended {len(network.nodes)} nodes and removed {network.record.root}")
+        else:
+            say(f"ended {len(network.nodes)} nodes; {network.record.root} holds other files and stays")
+
+
+def _watch(network: Testnet, *, live: bool) -> None:
+    """Show tips on a terminal, and tell of nodes that end, until Ctrl-C or until none is left."""
+    running = [node.name for node in network.nodes]
+    with suppress(KeyboardInterrupt), _screen(live=live and sys.stdout.isatty()) as show:
+        while running:
+            for name in tuple(running):
+                if not network.runs(name):
+                    running.remove(name)
+                    say(f"{name} ended: {network.last_words(name)}")
+            if show is not None:
+                show(network.look())
+            time.sleep(REDRAW_SECONDS)
+        raise CheckFailedError("test network", expected="nodes that run", got="none; all have ended")
+
+
+@contextmanager
+def _screen(*, live: bool) -> Iterator[Callable[[Sequence[NodeView]], None] | None]:
+    """Yield what redraws the table in place, None when the output is no terminal."""
+    if not live:
+        yield None
+        return
+    from rich.live import Live
+
+    with Live(auto_refresh=False) as screen:
+        yield lambda views: screen.update(_table(views), refresh=True)
+
+
+def _print(views: Sequence[NodeView]) -> None:
+    """Print the table: drawn on a terminal, plain columns for programs."""
+    if not sys.stdout.isatty():
+        for line in columns(HEADINGS, map(_row, views)):
+            click.echo(line)
+        return
+    from rich.console import Console
+
+    Console().print(_table(views))
+
+
+def _table(views: Sequence[NodeView]) -> Table:
+    from rich.table import Table
+
+    table = Table(*HEADINGS)
+    for view in views:
+        table.add_row(*_row(view), style=None if view.status is not None else "red")
+    return table
+
+
+def _row(view: NodeView) -> tuple[str, ...]:
+    node, status = view.node, view.status
+    pid = str(node.process.pid) if node.process is not None and view.is_running else "-"
+    where = (node.peer or "-", node.url or "-")
+    name = f"{node.name} (miner)" if node.mines else node.name
+    if status is None:
+        return (name, pid, *where, "-", "no answer" if view.is_running else "ended", "-", "-")
+    tip = status.tip.hex()[:TIP_DIGITS]
+    return (name, pid, *where, str(status.height), tip, str(view.peers), str(view.mempool))
+
+
+def _as_json(record: TestnetRecord, views: Sequence[NodeView]) -> dict[str, Any]:
+    return {
+        "dir": str(record.root),
+        "network_id": record.network_id.hex(),
+        "genesis": str(record.genesis_file),
+        "wallet": str(record.wallet.root),
+        "nodes": [_node_json(record, view) for view in views],
+    }
+
+
+def _node_json(record: TestnetRecord, view: NodeView) -> dict[str, Any]:
+    node, status = view.node, view.status
+    return {
+        "name": node.name,
+        "mines": node.mines,
+        "running": view.is_running,
+        "pid": node.process.pid if node.process is not None and view.is_running else None,
+        "peer": node.peer,
+        "api": node.url,
+        "data_dir": str(record.data_dir(node.name).root),
+        "log": str(record.data_dir(node.name).log_file),
+        "height": None if status is None else status.height,
+        "tip": None if status is None else status.tip.hex(),
+        "peers": view.peers,
+        "mempool": view.mempool,
+    }
+
+
+def _explain(network: Testnet, *, keep: bool) -> None:
+    """Say how to use the network and how to end it."""
+    record, folder = network.record, f" --dir {shlex.quote(str(network.record.root))}"
+    say("use it from another terminal with:")
+    say(
+        f"  export FACECHAIN_API={network.nodes[0].url} FACECHAIN_DATA_DIR={shlex.quote(str(record.wallet.root))}"
+    )
+    say(f"keys: {', '.join(WALLET_KEYS)}; logs: {record.root}/{NODE_PREFIX}*/{record.wallet.log_file.name}")
+    say(f"end it with: facechain testnet down{folder}" if keep else "end it with Ctrl-C")

@@ -1,0 +1,114 @@
+"""Founding a test network: keys, genesis and one data directory for each node.
+
+Owns who the people of a test network are. Their keys have no passphrase, in folders of mode 0700: what such
+a network says is worth nothing outside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from .errors import RefusedError
+from .testnet_record import RECORD_FILE, NodeRecord, TestnetRecord, node_names
+
+if TYPE_CHECKING:
+    from ..consensus.params import Genesis
+    from ..consensus.signing import LedgerKey
+    from ..node.genesis_file import GenesisDocument
+
+NETWORK_NAME: Final = "testnet"
+PRESET: Final = "test"
+ADMINISTRATOR: Final = "admin"
+PRODUCER: Final = "producer"
+SUBMITTER: Final = "submitter"
+WALLET_KEYS: Final = (ADMINISTRATOR, PRODUCER, SUBMITTER)
+
+
+def found_testnet(root: Path, *, count: int, mines: bool) -> TestnetRecord:
+    """Make a network of `count` nodes in `root`; with `mines` the first one seals with the producer's key.
+
+    Raises:
+        RefusedError: `root` is a folder with something in it.
+    """
+    from ..node.genesis_file import GenesisDocument
+
+    keys = {name: _new_key() for name in WALLET_KEYS}
+    genesis = _genesis(keys)
+    names = node_names(count)
+    record = TestnetRecord(
+        root=root,
+        network_id=genesis.network_id,
+        nodes={name: NodeRecord(name=name, mines=mines and name == names[0]) for name in names},
+    )
+    _claim(record)
+    _write(record, GenesisDocument.of(genesis), keys)
+    return record
+
+
+def _claim(record: TestnetRecord) -> None:
+    """Make the folder ours before anything is in it; of two commands at the same time, one gets it."""
+    root = record.root
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(root.iterdir()):
+        there = (root / RECORD_FILE).exists()
+        raise RefusedError(
+            str(root),
+            expected="a new or empty folder",
+            got="a test network" if there else "other files",
+            advice="end it with: facechain testnet down" if there else "choose another --dir",
+        )
+    try:
+        record.save(first=True)
+    except FileExistsError:
+        raise RefusedError(
+            str(root), expected="a new or empty folder", got="a test network that is just being made"
+        ) from None
+
+
+def _new_key() -> LedgerKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from ..consensus.signing import LedgerKey
+
+    return LedgerKey(Ed25519PrivateKey.generate())
+
+
+def _genesis(keys: Mapping[str, LedgerKey]) -> Genesis:
+    from ..consensus.kinds import Role
+    from ..consensus.params import Genesis, Grant
+    from .network_presets import PRESETS
+
+    submitters = sorted(keys[name].public for name in (PRODUCER, SUBMITTER))
+    return Genesis(
+        name=NETWORK_NAME,
+        params=PRESETS[PRESET],
+        time_ms=time.time_ns() // 1_000_000,
+        administrators=(keys[ADMINISTRATOR].public,),
+        grants=(
+            Grant(role=Role.PRODUCER, subject=keys[PRODUCER].public),
+            *(Grant(role=Role.SUBMITTER, subject=public) for public in submitters),
+        ),
+    ).signed_by(keys[ADMINISTRATOR])
+
+
+def _write(record: TestnetRecord, document: GenesisDocument, keys: Mapping[str, LedgerKey]) -> None:
+    """Write keys, genesis and one API token for the person and every node."""
+    from ..node.api.token import load_or_create_token
+    from ..node.genesis_file import write_document
+    from ..node.keystore import Keystore
+    from ..node.private_files import create_private_file
+
+    write_document(record.genesis_file, document)
+    wallet = record.wallet.create()
+    write_document(wallet.genesis_file, document)
+    for name, key in keys.items():
+        Keystore(wallet.keys).add(name, key, None)
+    token = load_or_create_token(wallet.api_token_file)
+    for node in record.nodes.values():
+        layout = record.data_dir(node.name).create()
+        create_private_file(layout.api_token_file, f"{token}\n".encode())
+        if node.mines:
+            Keystore(layout.keys).add(PRODUCER, keys[PRODUCER], None)

@@ -1,0 +1,160 @@
+"""testnet.json: what a test network consists of, for the commands that come later.
+
+Owns the file's form and the names of everything in a test network's folder. Refuses to describe a network
+that it did not found: `down` removes by these names and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from ..node.data_dir import DataDir
+from .errors import NotFoundError, UsageError
+from .testnet_process import ProcessId
+
+FORMAT: Final = "facechain-testnet-1"
+RECORD_FILE: Final = "testnet.json"
+GENESIS_FILE: Final = "genesis.json"
+WALLET_FOLDER: Final = "wallet"
+NODE_PREFIX: Final = "node-"
+OUTPUT_FILE: Final = "output.log"
+MAX_RECORD_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """One node of a test network."""
+
+    name: str
+    mines: bool
+    process: ProcessId | None = None
+    """The process that runs it; None before the first start and after a stop."""
+    peer: str | None = None
+    """HOST:PORT where peers connect, None before the first start; a restart takes the same."""
+    api: str | None = None
+    """HOST:PORT of the HTTP API."""
+
+    @property
+    def url(self) -> str | None:
+        """URL of HTTP API and explorer."""
+        return None if self.api is None else f"http://{self.api}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of testnet.json."""
+        process = self.process
+        return {
+            "name": self.name,
+            "mines": self.mines,
+            "pid": None if process is None else process.pid,
+            "started_ticks": None if process is None else process.started_ticks,
+            "peer": self.peer,
+            "api": self.api,
+        }
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read an entry; KeyError or TypeError when it is none."""
+        pid = entry["pid"]
+        return cls(
+            name=str(entry["name"]),
+            mines=bool(entry["mines"]),
+            process=None
+            if pid is None
+            else ProcessId(pid=int(pid), started_ticks=int(entry["started_ticks"])),
+            peer=entry["peer"],
+            api=entry["api"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestnetRecord:
+    """A test network: its folder, its id and its nodes by name, in the order of their first start."""
+
+    root: Path
+    network_id: bytes
+    nodes: Mapping[str, NodeRecord]
+
+    @property
+    def wallet(self) -> DataDir:
+        """Data directory of the person who uses the network: keys, genesis, API token."""
+        return DataDir(root=self.root / WALLET_FOLDER)
+
+    @property
+    def genesis_file(self) -> Path:
+        """The network's genesis."""
+        return self.root / GENESIS_FILE
+
+    def data_dir(self, name: str) -> DataDir:
+        """Return the data directory of a node."""
+        return DataDir(root=self.root / name)
+
+    def output_file(self, name: str) -> Path:
+        """Return the file with what a node's processes printed, first start to last."""
+        return self.root / name / OUTPUT_FILE
+
+    def made(self) -> Iterator[Path]:
+        """Yield everything that belongs to the network, the record last."""
+        yield from (self.root / name for name in self.nodes)
+        yield self.root / WALLET_FOLDER
+        yield self.root / GENESIS_FILE
+        yield self.root / RECORD_FILE
+
+    def save(self, *, first: bool = False) -> None:
+        """Write testnet.json whole or not at all; with `first`, FileExistsError when there is one."""
+        content = {
+            "format": FORMAT,
+            "network_id": self.network_id.hex(),
+            "nodes": [node.to_json() for node in self.nodes.values()],
+        }
+        scratch = self.root / f".{RECORD_FILE}.{os.getpid()}"
+        scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if not first:
+            scratch.replace(self.root / RECORD_FILE)
+            return
+        try:
+            os.link(scratch, self.root / RECORD_FILE)
+        finally:
+            scratch.unlink()
+
+    @classmethod
+    def load(cls, root: Path) -> Self:
+        """Read testnet.json; NotFoundError when there is none, UsageError when it is something else."""
+        path = root / RECORD_FILE
+        try:
+            with path.open("rb") as file:
+                content = json.loads(file.read(MAX_RECORD_BYTES))
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError(
+                f"no test network in {root}", advice="start one with: facechain testnet up, or name its --dir"
+            ) from None
+        except ValueError:
+            raise _foreign(path, "other text") from None
+        try:
+            if content["format"] != FORMAT:
+                raise _foreign(path, repr(content["format"]))
+            nodes = [NodeRecord.of(entry) for entry in content["nodes"]]
+            network_id = bytes.fromhex(content["network_id"])
+        except (KeyError, TypeError, ValueError):
+            raise _foreign(path, "other fields") from None
+        if any(not node.name.startswith(NODE_PREFIX) or "/" in node.name for node in nodes):
+            raise _foreign(path, "other names of nodes")
+        return cls(root=root, network_id=network_id, nodes={node.name: node for node in nodes})
+
+
+def node_names(count: int) -> tuple[str, ...]:
+    """Return the names of `count` nodes."""
+    return tuple(f"{NODE_PREFIX}{number}" for number in range(1, count + 1))
+
+
+def _foreign(path: Path, got: str) -> UsageError:
+    return UsageError(
+        str(path),
+        expected=f"a record of format {FORMAT}",
+        got=got,
+        advice="end its nodes by hand and remove the folder",
+    )
