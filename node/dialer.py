@@ -84,7 +84,8 @@ class Dialer:
 
     def _next(self) -> tuple[str, int] | None:
         dialed = {link.dialed for link in self._hub.links.values() if link.dialed is not None}
-        exclude: Collection[tuple[str, int]] = self._busy | dialed | self._own
+        connected = {link.endpoint for link in self._hub.links.values()}
+        exclude: Collection[tuple[str, int]] = self._busy | dialed | connected | self._own
         groups = {network_group(host) for host, _ in dialed}
         entry = self._book.choose(exclude=exclude, groups=groups, now_ms=self._clock_ms())
         if entry is None:

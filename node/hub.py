@@ -82,6 +82,11 @@ class PeerLink:
         """The peer's proven identity."""
         return self.connection.peer.node_key
 
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Where the peer listens: the address that was dialed, or the one that an inbound peer claims."""
+        return self.dialed or (self.connection.remote[0], self.connection.peer.listen_port)
+
 
 class PeerHub:
     """See the module's text. `run` works until it is cancelled."""
