@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 from ..consensus.params import Genesis
@@ -33,7 +34,7 @@ async def _serve(node: Node) -> None:
         loop.add_signal_handler(number, stop.set)
     path = node.config.data_dir / RUN_FILE
     started: asyncio.Future[Addresses] = loop.create_future()
-    started.add_done_callback(lambda done: done.cancelled() or _write_run_file(path, node, done.result()))
+    started.add_done_callback(partial(_write_run_file, path, node))
     try:
         await node.run(stop, started)
     finally:
@@ -42,7 +43,10 @@ async def _serve(node: Node) -> None:
             path.unlink()
 
 
-def _write_run_file(path: Path, node: Node, addresses: Addresses) -> None:
+def _write_run_file(path: Path, node: Node, started: asyncio.Future[Addresses]) -> None:
+    if started.cancelled():
+        return
+    addresses = started.result()
     text = json.dumps(
         {
             "pid": os.getpid(),
