@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from facechain.gan import duplicates
 from facechain.gan.datasets import split_by_identity
 from facechain.gan.duplicates import unique_images
 from facechain.gan.errors import FilterError
@@ -69,7 +70,9 @@ def test_duplicates_leave_and_the_first_stays() -> None:
     assert not kept[30:].any()
 
 
-def test_duplicates_agree_with_comparing_every_pair() -> None:
+@pytest.mark.parametrize("block", [7, 1024])
+def test_duplicates_agree_with_comparing_every_pair(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "BLOCK", block)
     draw = np.random.default_rng(5)
     base = draw.integers(0, 256, (6, 16, 16, 3))
     stack = np.concatenate(
