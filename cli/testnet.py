@@ -25,8 +25,8 @@ from .testnet_record import NODE_PREFIX
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .testnet_network import NodeView, Testnet
-    from .testnet_record import TestnetRecord
+    from .testnet_network import NodeView, TrialNetwork
+    from .testnet_record import NetworkRecord
 
 MAX_NODES: Final = 64
 FOLDER: Final = "facechain-testnet"
@@ -79,10 +79,10 @@ def up(*, nodes: int, mine: bool, keep: bool, root: Path, as_json: bool) -> None
 
     Ctrl-C ends the nodes and removes everything.
     """
-    from .testnet_network import Testnet
+    from .testnet_network import TrialNetwork
 
     with terminating():
-        network = Testnet.found(root, count=nodes, mines=mine)
+        network = TrialNetwork.found(root, count=nodes, mines=mine)
         try:
             say(f"starting {nodes} nodes in {root}")
             network.start_all()
@@ -105,9 +105,9 @@ def up(*, nodes: int, mine: bool, keep: bool, root: Path, as_json: bool) -> None
 @json_option
 def status(*, root: Path, as_json: bool) -> None:
     """Print the nodes and their tips; exit code 2 when one does not run."""
-    from .testnet_network import Testnet
+    from .testnet_network import TrialNetwork
 
-    network = Testnet.open(root)
+    network = TrialNetwork.open(root)
     views = network.look()
     emit(_as_json(network.record, views), as_json=as_json, lines=[])
     if not as_json:
@@ -126,9 +126,9 @@ def status(*, root: Path, as_json: bool) -> None:
 @dir_option
 def down(*, root: Path) -> None:
     """End all nodes and remove everything that belongs to the network."""
-    from .testnet_network import Testnet
+    from .testnet_network import TrialNetwork
 
-    _take_down(Testnet.open(root))
+    _take_down(TrialNetwork.open(root))
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _take_down(network: Testnet) -> None:
+def _take_down(network: TrialNetwork) -> None:
     with undisturbed():
         killed = network.stop()
         if killed:
@@ -170,7 +170,7 @@ def _take_down(network: Testnet) -> None:
             say(f"ended {len(network.nodes)} nodes; {network.record.root} holds other files and stays")
 
 
-def _watch(network: Testnet, *, live: bool) -> None:
+def _watch(network: TrialNetwork, *, live: bool) -> None:
     """Show tips on a terminal, and tell of nodes that end, until Ctrl-C or until none is left."""
     running = [node.name for node in network.nodes]
     with suppress(KeyboardInterrupt), _screen(live=live and sys.stdout.isatty()) as show:
@@ -228,7 +228,7 @@ def _row(view: NodeView) -> tuple[str, ...]:
     return (name, pid, *where, str(status.height), tip, str(view.peers), str(view.mempool))
 
 
-def _as_json(record: TestnetRecord, views: Sequence[NodeView]) -> dict[str, Any]:
+def _as_json(record: NetworkRecord, views: Sequence[NodeView]) -> dict[str, Any]:
     return {
         "dir": str(record.root),
         "network_id": record.network_id.hex(),
@@ -238,7 +238,7 @@ def _as_json(record: TestnetRecord, views: Sequence[NodeView]) -> dict[str, Any]
     }
 
 
-def _node_json(record: TestnetRecord, view: NodeView) -> dict[str, Any]:
+def _node_json(record: NetworkRecord, view: NodeView) -> dict[str, Any]:
     node, status = view.node, view.status
     return {
         "name": node.name,
@@ -256,7 +256,7 @@ def _node_json(record: TestnetRecord, view: NodeView) -> dict[str, Any]:
     }
 
 
-def _explain(network: Testnet, *, keep: bool) -> None:
+def _explain(network: TrialNetwork, *, keep: bool) -> None:
     """Say how to use the network and how to end it."""
     record, folder = network.record, f" --dir {shlex.quote(str(network.record.root))}"
     say("use it from another terminal with:")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .errors import RefusedError
-from .testnet_record import RECORD_FILE, NodeRecord, TestnetRecord, node_names
+from .testnet_record import RECORD_FILE, NetworkRecord, NodeRecord, node_names
 
 if TYPE_CHECKING:
     from ..consensus.params import Genesis
@@ -27,7 +27,7 @@ SUBMITTER: Final = "submitter"
 WALLET_KEYS: Final = (ADMINISTRATOR, PRODUCER, SUBMITTER)
 
 
-def found_testnet(root: Path, *, count: int, mines: bool) -> TestnetRecord:
+def found_testnet(root: Path, *, count: int, mines: bool) -> NetworkRecord:
     """Make a network of `count` nodes in `root`; with `mines` the first one seals with the producer's key.
 
     Raises:
@@ -38,7 +38,7 @@ def found_testnet(root: Path, *, count: int, mines: bool) -> TestnetRecord:
     keys = {name: _new_key() for name in WALLET_KEYS}
     genesis = _genesis(keys)
     names = node_names(count)
-    record = TestnetRecord(
+    record = NetworkRecord(
         root=root,
         network_id=genesis.network_id,
         nodes={name: NodeRecord(name=name, mines=mines and name == names[0]) for name in names},
@@ -48,7 +48,7 @@ def found_testnet(root: Path, *, count: int, mines: bool) -> TestnetRecord:
     return record
 
 
-def _claim(record: TestnetRecord) -> None:
+def _claim(record: NetworkRecord) -> None:
     """Make the folder ours before anything is in it; of two commands at the same time, one gets it."""
     root = record.root
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def _genesis(keys: Mapping[str, LedgerKey]) -> Genesis:
     ).signed_by(keys[ADMINISTRATOR])
 
 
-def _write(record: TestnetRecord, document: GenesisDocument, keys: Mapping[str, LedgerKey]) -> None:
+def _write(record: NetworkRecord, document: GenesisDocument, keys: Mapping[str, LedgerKey]) -> None:
     """Write keys, genesis and one API token for the person and every node."""
     from ..node.api.token import load_or_create_token
     from ..node.genesis_file import write_document

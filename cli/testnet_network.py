@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .errors import CheckFailedError, CommandError, RefusedError
 from .testnet_founding import PRODUCER, found_testnet
 from .testnet_process import ProcessId, own_command, send, spawn, wait_for_end
-from .testnet_record import NodeRecord, TestnetRecord
+from .testnet_record import NetworkRecord, NodeRecord
 
 if TYPE_CHECKING:
     from .answers import NodeStatus
@@ -67,25 +67,23 @@ class NodeView:
         return 0 if self.status is None else int(self.status.content.get("mempool", {}).get("statements", 0))
 
 
-class Testnet:
+class TrialNetwork:
     """One network. Made by `found` or `open`; nothing runs before `start`."""
 
-    __test__ = False  # no test case, whatever pytest makes of the name
-
-    def __init__(self, record: TestnetRecord) -> None:
+    def __init__(self, record: NetworkRecord) -> None:
         """Take over a network that is recorded on disk."""
         self.record = record
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     @classmethod
-    def found(cls, root: Path, *, count: int, mines: bool) -> Testnet:
+    def found(cls, root: Path, *, count: int, mines: bool) -> TrialNetwork:
         """Make a new network in a new or empty folder; see `found_testnet`."""
         return cls(found_testnet(root.absolute(), count=count, mines=mines))
 
     @classmethod
-    def open(cls, root: Path) -> Testnet:
+    def open(cls, root: Path) -> TrialNetwork:
         """Return the network in `root`; NotFoundError when there is none."""
-        return cls(TestnetRecord.load(root.absolute()))
+        return cls(NetworkRecord.load(root.absolute()))
 
     @property
     def nodes(self) -> tuple[NodeRecord, ...]:

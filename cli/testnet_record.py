@@ -72,7 +72,7 @@ class NodeRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestnetRecord:
+class NetworkRecord:
     """A test network: its folder, its id and its nodes by name, in the order of their first start."""
 
     root: Path
