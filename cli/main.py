@@ -48,7 +48,11 @@ COMMANDS: Final = {
         section=_PRODUCER, target="cli.producer:train", summary="Train a generator on real faces."
     ),
     "generate": Entry(section=_PRODUCER, target="cli.producer:generate", summary="Render synthetic faces."),
-    "cluster": Entry(section=_PRODUCER, target="cli.producer:cluster", summary="Sort faces into clusters."),
+    "cluster": Entry(
+        section=_PRODUCER,
+        target="cli.producer:cluster",
+        summary="Sort faces into clusters by mini-batch k-means.",
+    ),
     "produce": Entry(
         section=_PRODUCER,
         target="cli.producer:produce",

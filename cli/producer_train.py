@@ -23,7 +23,9 @@ PRESETS = ("ppsa-plus", "ppsa-paper", "tiny")
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder, zip or CelebA root.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder.")
-@click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0])
+@click.option(
+    "--preset", type=click.Choice(PRESETS), default=PRESETS[0], help="Networks and training recipe."
+)
 @click.option(
     "--images", type=click.IntRange(1), default=None, help="Length of the run. [default: the preset's]"
 )
