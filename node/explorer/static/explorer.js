@@ -24,9 +24,8 @@ for (const form of document.querySelectorAll("form[data-drop]")) {
   });
 }
 
-// The list of blocks follows the tip.
+// The list of blocks follows the tip: a stream starts with the present one, so none is missed.
 if (document.querySelector("[data-live]")) {
-  const shown = { tip: null };
   const events = new EventSource("/v1/events");
   const refresh = async () => {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
@@ -37,9 +36,7 @@ if (document.querySelector("[data-live]")) {
   };
   events.addEventListener("tip", (event) => {
     const { hash } = JSON.parse(event.data);
-    const isNew = shown.tip !== null && shown.tip !== hash;
-    shown.tip = hash;
-    if (isNew) refresh().catch(() => {});
+    if (document.getElementById("live").dataset.live !== hash) refresh().catch(() => {});
   });
   window.addEventListener("pagehide", () => events.close());
 }
