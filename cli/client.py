@@ -38,9 +38,9 @@ CONNECT_SECONDS: Final = 5.0
 REQUEST_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.5
 MAX_ANSWER_BYTES: Final = 64 * 2**20
-STATEMENT_TYPE: Final = "application/octet-stream"
+OCTETS: Final = "application/octet-stream"
 
-_UNAUTHORIZED, _NOT_FOUND, _TOO_MANY, _UNAVAILABLE = 401, 404, 429, 503
+_OK, _UNAUTHORIZED, _NOT_FOUND, _TOO_MANY, _UNAVAILABLE = 200, 401, 404, 429, 503
 
 Result = TypeVar("Result")
 
@@ -121,9 +121,7 @@ class NodeClient:
 
     async def submit(self, statement: Statement) -> StatementStatus:
         """Hand in a signed statement; NodeRefused names the rule that it breaks."""
-        answer = await self._request(
-            "POST", "/v1/statements", body=statement.encode(), content_type=STATEMENT_TYPE
-        )
+        answer = await self._request("POST", "/v1/statements", body=statement.encode(), content_type=OCTETS)
         status = StatementStatus.of(answer)
         if status.id != statement.id:
             raise AnswerError("statement: id", expected=statement.id.hex(), got=status.id.hex())
@@ -179,12 +177,14 @@ class NodeClient:
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
         content_type: str | None = None,
+        octets: bool = False,
     ) -> Any:
+        """Return the JSON of an answer, or its bytes when `octets` are asked for."""
         import aiohttp
 
         if self._session is None:
             raise RuntimeError("client: expected use as a context manager, got a request before it")
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": OCTETS if octets else "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         if content_type is not None:
@@ -194,6 +194,8 @@ class NodeClient:
                 method, self.api + path, params=query, data=body, headers=headers, allow_redirects=False
             ) as response:
                 content = await _read(response)
+                if octets and response.status == _OK:
+                    return content
                 return _answer(f"{method} {self.api}{path}", response.status, response.headers, content)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnreachableError(
