@@ -30,6 +30,19 @@ GRID = 32
 BLOCK = 16
 """Frequencies a side; 16 x 16 = 256 bits."""
 
+MATCH_DISTANCE = 40
+"""Greatest distance at which an image is called an altered copy of a registered one.
+
+Chosen from what tests/bench/bench_looks.py measures on 32 x 32 faces of the embedded generator (table in
+docs/audit.md).
+"""
+
+MATCH_PAIRS_MEASURED = 1_999_000
+"""Pairs of different faces of one generator that were compared; none was within :data:`MATCH_DISTANCE`."""
+
+MATCH_FALSE_RATE_BOUND = 3 / MATCH_PAIRS_MEASURED
+"""Upper bound (95 %, rule of three) of the share of pairs of different faces within the distance."""
+
 LUMA_WEIGHTS = (299, 587, 114)
 """ITU-R BT.601 luma in thousandths."""
 
