@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ...consensus.perceptual import MATCH_DISTANCE, MATCH_FALSE_RATE_BOUND, MATCH_PAIRS_MEASURED
+
 READER_THREADS: Final = 4
 """Threads in which the API reads the store, so that the event loop never waits for a disk."""
 
@@ -63,5 +65,7 @@ SEARCH_CHARACTERS_MAX: Final = 200
 IMAGE_PREVIEW_BYTES_MAX: Final = 512 << 10
 """Largest uploaded image that the audit page shows back."""
 
-LOOK_MATCH_DISTANCE: Final = 24
-"""Bits by which an altered copy may differ from a registered image to be called that image's copy."""
+LOOK_MATCH_DISTANCE: Final = MATCH_DISTANCE
+LOOK_PAIRS_MEASURED: Final = MATCH_PAIRS_MEASURED
+LOOK_FALSE_MATCH_BOUND: Final = MATCH_FALSE_RATE_BOUND
+"""When an image is called an altered copy, and how often that is wrong; chosen in `consensus/perceptual.py`."""
