@@ -7,7 +7,6 @@ wherever the texts differ.
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import hmac
 import secrets
@@ -60,8 +59,8 @@ def carries_token(authorization: str, token: str) -> bool:
     if scheme.lower() == "basic":
         try:
             given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             return False
     elif scheme.lower() != "bearer":
         return False
-    return hmac.compare_digest(given.encode(), token.encode())
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())

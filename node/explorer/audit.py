@@ -24,7 +24,13 @@ from ...consensus.image import (
     pixel_hash,
 )
 from ...consensus.perceptual import perceptual_hash
-from ..api.limits import CLAIMS_MAX, IMAGE_PREVIEW_BYTES_MAX, LOOK_BITS, LOOK_MATCH_DISTANCE
+from ..api.limits import (
+    CLAIMS_MAX,
+    IMAGE_PREVIEW_BYTES_MAX,
+    LOOK_BITS,
+    LOOK_MATCH_DISTANCE,
+    LOOK_PAIRS_MEASURED,
+)
 from ..api.snapshot import Snapshot
 from ..api.views.images import claim_view, nearest_looks
 
@@ -122,6 +128,7 @@ def audit(snapshot: Snapshot, upload: Upload) -> dict[str, Any]:
         "height": snapshot.height,
         "threshold": LOOK_MATCH_DISTANCE,
         "look_bits": LOOK_BITS,
+        "pairs_measured": LOOK_PAIRS_MEASURED,
         "upload": upload,
     }
     if places:

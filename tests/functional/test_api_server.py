@@ -197,3 +197,30 @@ def test_an_open_or_empty_token_file_is_refused(tmp_path: Path) -> None:
     path.chmod(0o600)
     with pytest.raises(TokenFileError, match="expected 32 or more"):
         load_or_create_token(path)
+
+
+def test_the_page_about_the_api_lists_every_route() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(GET|POST|PUT) (\S+)`", page, re.MULTILINE))
+    assert listed == {(route.method, route.path) for route in ROUTES} | {("GET", "/openapi.json")}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /search?q=\xff\xfe HTTP/1.1\r\nHost: x\r\n",
+        b"GET /search?q=%ff%00 HTTP/1.1\r\nHost: x\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n",
+        b"GET /v1/images/%ff HTTP/1.1\r\nHost: x\r\n",
+        b"GET /v1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\n",
+        b"GET /v1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Basic \xff\r\n",
+        b"POST /audit HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Type: multipart/form-data; boundary=\xff\r\n",
+        b"POST /audit HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Type: multipart/form-data\r\n",
+        b"POST /v1/statements HTTP/1.1\r\nHost: x\r\nContent-Length: -3\r\n",
+        b"BREW /pot HTTP/1.1\r\nHost: x\r\n",
+    ],
+)
+async def test_bytes_that_are_no_text_are_refused_and_never_a_fault(head: bytes) -> None:
+    async with serve(read_token=head.startswith(b"GET /v1/status")) as served:
+        answer = await _talk(served, head + b"Connection: close\r\n\r\nabc")
+        assert re.match(rb"HTTP/1\.[01] 4\d\d ", answer), answer[:200]

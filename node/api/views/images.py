@@ -13,7 +13,13 @@ from ....consensus.perceptual import HASH_BYTES as PERCEPTUAL_BYTES
 from ....consensus.records import NO_CLUSTER, Record
 from ....consensus.statement import ABSENT, BatchHeader, Statement
 from ...chain_index import Place, RecordPlace
-from ..limits import CLAIMS_MAX, LOOKS_SCANNED_MAX, REFERENCES_MAX
+from ..limits import (
+    CLAIMS_MAX,
+    LOOK_FALSE_MATCH_BOUND,
+    LOOK_MATCH_DISTANCE,
+    LOOKS_SCANNED_MAX,
+    REFERENCES_MAX,
+)
 from ..problems import not_found
 from ..snapshot import Snapshot
 from .blocks import JsonObject, time_interval
@@ -187,6 +193,8 @@ def looks_view(snapshot: Snapshot, look: bytes, *, max_distance: int, limit: int
     return {
         "look": look.hex(),
         "max_distance": max_distance,
+        "match_distance": LOOK_MATCH_DISTANCE,
+        "false_match_bound": LOOK_FALSE_MATCH_BOUND,
         "scanned": scanned,
         "complete": complete,
         "matches": [
