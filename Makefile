@@ -58,7 +58,7 @@ $(VENV)/bin/python:
 	  done; \
 	fi; \
 	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
-	  echo "make: expected Python 3.11 or newer, got $$(python3 --version 2>&1 || true); install it, or name one: make PYTHON=/path/to/python3.12 …" >&2; exit 1; \
+	  echo "make: expected Python 3.11 or newer, got $$("$${python:-python3}" --version 2>&1 || true); install it, or name one: make PYTHON=/path/to/python3.12 …" >&2; exit 1; \
 	fi; \
 	echo "make: creating $(VENV) with $$("$$python" --version)" >&2; \
 	"$$python" -m venv $(VENV) >&2 || { rm -rf $(VENV); \
