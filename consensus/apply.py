@@ -19,7 +19,7 @@ from . import merkle
 from .block import EMPTY_BODY, HEADER_VERSION, NO_SEAL, Block, Header, SealedHeader
 from .errors import RuleViolation
 from .history import node_key
-from .kinds import PERMISSIONS, Kind, Role, RoleAction, StageType
+from .kinds import PERMISSIONS, SEALING_ROLE, Kind, Role, RoleAction, StageType
 from .kv import Bucket, Delta
 from .params import Genesis, Params, Retarget
 from .payloads import (
@@ -199,7 +199,7 @@ class Transition:
             times = len(self.state.role(payload.role, payload.subject).intervals)
             if times >= MAX_INTERVALS:
                 raise RuleViolation(
-                    "bad-payload",
+                    "state-conflict",
                     expected=f"a role granted at most {MAX_INTERVALS} times to one key",
                     got=times,
                 )
@@ -219,14 +219,26 @@ class Transition:
         """Move every open role of the author to the new key from the next block on."""
         if any(self.state.role(role, payload.new_key).intervals for role in Role):
             raise RuleViolation(
-                "bad-payload", expected="a new key that never held a role", got=payload.new_key.hex()
+                "state-conflict", expected="a new key that never held a role", got=payload.new_key.hex()
             )
         following = self.height + 1
         for role in Role:
             entry = self.state.role(role, statement.author)
             if entry.is_open:
+                if role is SEALING_ROLE:
+                    self._check_share_of_rotation(following - entry.intervals[-1][0])
                 self.state.open_role(role, payload.new_key, following, entry.encryption_key)
                 self.state.close_role(role, statement.author, following, entry.suspect_since)
+
+    def _check_share_of_rotation(self, held_blocks: int) -> None:
+        """A fresh key seals a fresh share: one new key a window, or rotation would lift the limit."""
+        wanted = self.params.producer_window if self.params.producer_share else 0
+        if held_blocks < wanted:
+            raise RuleViolation(
+                "state-conflict",
+                expected=f"a producer's key held for {wanted} blocks before it is rotated",
+                got=f"{held_blocks} blocks",
+            )
 
     def view_grant(self, statement: Statement, payload: ViewGrant) -> None:
         """Only a batch's author hands out its content key, and only to a viewer."""
@@ -282,7 +294,7 @@ class Transition:
         """Count a request for another protocol version."""
         if payload.activation_height <= self.height:
             raise RuleViolation(
-                "bad-payload",
+                "state-conflict",
                 expected=f"an activation height above {self.height}",
                 got=payload.activation_height,
             )

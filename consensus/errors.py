@@ -19,8 +19,9 @@ class Rule:
     `permanent`: False when the same object may become valid later (time passes, a parent arrives).
     `punish`: whether handing over the offending object costs a peer its standing. Rules that an honest peer
     breaks in a race (a sequence number used up meanwhile, an expiry) are not punished.
-    `cacheable`: whether the failure is a property of the block hash (or statement id) itself. A seal or a body
-    that does not match says nothing about the hash it came with, so it must never be remembered against it.
+    `cacheable`: whether the failure, found in a block, is a property of its hash. A seal or a body that does not
+    match says nothing about the hash it came with, so it must never be remembered against it. A statement that is
+    refused alone is never remembered by its id: sequences, references and roles change with the chain.
     """
 
     code: str
@@ -71,6 +72,7 @@ _ALL: Final = (
     _rule("duplicate-statement", "a statement with this id is there already", punish=False),
     _rule("bad-payload", "the payload breaks a rule of its kind"),
     _rule("payload-mismatch", "the payload does not hash to the header's payload hash", cacheable=False),
+    _rule("state-conflict", "what the payload asks for does not fit the state of this chain", punish=False),
     _rule("unknown-reference", "a statement named as input is not on this chain", punish=False),
     _rule("unknown-proposal", "the approved proposal is not open on this chain", punish=False),
     _rule("duplicate-approval", "this administrator approved the proposal already", punish=False),

@@ -45,10 +45,10 @@ SECOND, THIRD, VIEWER, NEWCOMER = keys(4, start=30)
 AUTHORS = {Role.ADMIN: ADMIN, Role.PRODUCER: PRODUCER, Role.SUBMITTER: SUBMITTER, Role.VIEWER: VIEWER}
 
 
-def refused(chain: ChainBuilder, *statements: Statement) -> str:
+def refused(chain: ChainBuilder, *statements: Statement, key: LedgerKey = PRODUCER) -> str:
     """Return the rule that a block with these statements breaks."""
     with pytest.raises(RuleViolation) as caught:
-        chain.check(chain.forge(statements))
+        chain.check(chain.forge(statements, key=key))
     chain._waiting.clear()
     return caught.value.code
 
@@ -257,7 +257,7 @@ def test_number_of_grants_to_one_key_is_bounded() -> None:
     transition.state.put_role(Role.PRODUCER, NEWCOMER.public, RoleEntry(intervals=spans))
     with pytest.raises(RuleViolation, match="at most 1024 times") as caught:
         transition._change_role(grant(Role.PRODUCER, NEWCOMER))
-    assert caught.value.code == "bad-payload"
+    assert caught.value.code == "state-conflict"
 
 
 # -- key rotation
@@ -279,13 +279,28 @@ def test_rotation_moves_all_roles_from_the_next_block_on() -> None:
 
 def test_rotation_needs_the_new_keys_consent_and_a_fresh_key() -> None:
     chain = ChainBuilder()
-    for payload in (
-        rotation(ADMIN, PRODUCER, chain.network_id),
+    consent_of_nobody = (
         rotation(ADMIN, NEWCOMER, seed("another network")),
         rotation(SUBMITTER, NEWCOMER, chain.network_id),
-        rotation(ADMIN, ADMIN, chain.network_id),
-    ):
+    )
+    for payload in consent_of_nobody:
         assert refused(chain, chain.statement(ADMIN, payload)) == "bad-payload"
+    for known in (PRODUCER, ADMIN):
+        payload = rotation(ADMIN, known, chain.network_id)
+        assert refused(chain, chain.statement(ADMIN, payload)) == "state-conflict"
+
+
+def test_rotation_does_not_lift_the_producers_share() -> None:
+    chain = ChainBuilder(make_genesis(producers=[PRODUCER, SECOND], producer_share=2, producer_window=4))
+    first = rotation(PRODUCER, NEWCOMER, chain.network_id)
+    chain.mine(key=SECOND)
+    chain.mine()
+    assert refused(chain, chain.statement(PRODUCER, first)) == "state-conflict"
+    chain.mine(key=SECOND)
+    chain.mine([chain.statement(PRODUCER, first)])
+    second = rotation(NEWCOMER, THIRD, chain.network_id)
+    assert refused(chain, chain.statement(NEWCOMER, second), key=NEWCOMER) == "state-conflict"
+    chain.mine([chain.statement(ADMIN, rotation(ADMIN, STRANGER, chain.network_id))], key=NEWCOMER)
 
 
 # -- sequences
@@ -441,7 +456,7 @@ def test_upgrade_requests_are_counted() -> None:
     def request(key: LedgerKey, height: int) -> Statement:
         return chain.statement(key, ProtocolUpgrade(version=2, activation_height=height))
 
-    assert refused(chain, request(ADMIN, 1)) == "bad-payload"
+    assert refused(chain, request(ADMIN, 1)) == "state-conflict"
     chain.mine([request(ADMIN, 50), request(SECOND, 50), request(ADMIN, 60)])
     assert refused(chain, request(ADMIN, 50)) == "duplicate-approval"
     assert chain.view().upgrade_endorsers(2, 50) == (ADMIN.public, SECOND.public)

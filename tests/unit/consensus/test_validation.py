@@ -14,7 +14,7 @@ from facechain.consensus.errors import RULES, RuleViolation, Temporary
 from facechain.consensus.hashing import sha256
 from facechain.consensus.kinds import Kind, Role
 from facechain.consensus.params import Params, Retarget
-from facechain.consensus.payloads import Cancel, RoleApproval
+from facechain.consensus.payloads import Cancel, ProtocolUpgrade, RoleApproval
 from facechain.consensus.retarget import asert_bits, fixed_bits
 from facechain.consensus.statement import (
     ABSENT,
@@ -187,6 +187,11 @@ def payload_mismatch(chain: ChainBuilder) -> None:
     chain.check(chain.forge([swapped]))
 
 
+def state_conflict(chain: ChainBuilder) -> None:
+    payload = ProtocolUpgrade(version=2, activation_height=1)
+    chain.check(chain.forge([chain.statement(ADMIN, payload)]))
+
+
 def unknown_reference(chain: ChainBuilder) -> None:
     chain.check(chain.forge([chain.batch(model=seed("no model"))]))
 
@@ -230,6 +235,7 @@ BREAKS: dict[str, tuple[Callable[[ChainBuilder], None], ...]] = {
     "expired-statement": (expired_statement,),
     "bad-payload": (bad_payload,),
     "payload-mismatch": (payload_mismatch,),
+    "state-conflict": (state_conflict,),
     "unknown-reference": (unknown_reference,),
     "unknown-proposal": (unknown_proposal,),
     "duplicate-approval": (duplicate_approval,),
