@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from .errors import UsageError
+from .keyring import Passphrases, ledger_key_info
 from .options import api_option, data_dir_option, json_option, passphrase_file_option, wait_options
-from .output import say
+from .output import emit, facts, say
 from .producer_options import (
     batch_seed,
     checkpoint_option,
@@ -15,9 +16,9 @@ from .producer_options import (
     load_faces,
     micro_batch_option,
     seed_option,
-    show,
     step_bars,
 )
+from .submit import Target, receipt_lines, submit_batch_folder
 
 if TYPE_CHECKING:
     from ..gan.checkpoints import LoadedGenerator
@@ -91,18 +92,14 @@ def produce(
 
     Writes a batch folder that `facechain submit --batch` also takes, so a node that is down loses nothing.
     """
-    if submit and key is None:
-        raise UsageError("no key to sign with", expected="--key NAME or --no-submit", got="neither")
     from ..gan.clustering import ClusteringOptions
     from ..gan.device import open_device
     from ..gan.embedded import open_generator
     from ..gan.imagestore import ImageStore
     from ..gan.produce import produce as make_batch
     from ..gan.provenance import ProduceOptions
-    from ..gan.stages import is_statement_id
 
-    if model_statement is not None and not is_statement_id(model_statement):
-        raise UsageError("--model-statement", expected="64 lower-case hex digits", got=model_statement)
+    _check_options(model_statement=model_statement, submit=submit, key=key, data_dir=data_dir)
     value = batch_seed(seed)
     loaded, stages = open_generator(checkpoint)
     release_filter = _release_filter(reference, loaded, false_match_rate, holdout_share)
@@ -133,24 +130,31 @@ def produce(
         "duplicates_removed": batch.duplicates,
         "seed": value.hex(),
     }
-    show(result, as_json=as_json)
-    if submit:
-        _submit(out, data_dir, key=key, passphrase_file=passphrase_file, api=api, wait=wait, timeout=timeout)
+    receipt = None
+    if submit and key is not None:
+        target = Target(
+            data_dir=data_dir, api=api, passphrases=Passphrases(file=passphrase_file), timeout=timeout
+        )
+        receipt = submit_batch_folder(out, key=key, target=target, wait=wait)
+    lines = facts((name.replace("_", " "), text) for name, text in result.items())
+    if receipt is not None:
+        result["receipt"] = receipt.to_json()
+        lines += ["", *receipt_lines(receipt)]
+    emit(result, as_json=as_json, lines=lines)
 
 
-def _submit(
-    out: Path,
-    data_dir: "DataDir",
-    **options: object,
+def _check_options(
+    *, model_statement: str | None, submit: bool, key: str | None, data_dir: "DataDir"
 ) -> None:
-    """Run `facechain submit` on the folder, with the options given here."""
-    from .main import COMMANDS, load
+    """Refuse before anything is rendered what would fail after it."""
+    from ..gan.stages import is_statement_id
 
-    arguments = ["--batch", str(out), "--data-dir", str(data_dir.root)]
-    for name, value in options.items():
-        if value is not None:
-            arguments += [f"--{name.replace('_', '-')}", str(value)]
-    load(COMMANDS["submit"]).main(args=arguments, prog_name="facechain submit", standalone_mode=False)
+    if submit and key is None:
+        raise UsageError("no key to sign with", expected="--key NAME or --no-submit", got="neither")
+    if submit and key is not None:
+        ledger_key_info(data_dir, key)
+    if model_statement is not None and not is_statement_id(model_statement):
+        raise UsageError("--model-statement", expected="64 lower-case hex digits", got=model_statement)
 
 
 def _release_filter(

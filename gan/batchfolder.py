@@ -101,6 +101,14 @@ def encode_images(
     )
 
 
+def check_new(path: Path) -> None:
+    """Refuse a place where something is already."""
+    if path.exists():
+        raise BatchFolderError(
+            "the batch folder exists", expected="a new name", got=str(path), hint="choose another --out"
+        )
+
+
 def write_batch(
     path: Path,
     encoded: EncodedImages,
@@ -114,10 +122,7 @@ def write_batch(
     Raises:
         BatchFolderError: `path` exists already, or the batch is empty.
     """
-    if path.exists():
-        raise BatchFolderError(
-            "the batch folder exists", expected="a new name", got=str(path), hint="Choose another --out."
-        )
+    check_new(path)
     if not encoded.files:
         raise BatchFolderError("an empty batch", expected="at least one image", got="none")
     building = path.with_name(f".{path.name}.building")

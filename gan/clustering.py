@@ -101,7 +101,7 @@ def cluster_images(images: Pixels, *, options: ClusteringOptions, seed: bytes) -
             "more clusters than images",
             expected=f"at most {len(images)} clusters",
             got=str(options.clusters),
-            hint="Lower --clusters or generate more images.",
+            hint="lower --clusters or generate more images",
         )
     from sklearn.cluster import MiniBatchKMeans
     from threadpoolctl import threadpool_limits

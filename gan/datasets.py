@@ -193,7 +193,7 @@ def _decode(name: str, data: bytes, resolution: int | None) -> Pixels:
             colour = image.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise DatasetError(
-            f"{name} cannot be decoded", got=str(error), hint="Remove or repair this file."
+            f"{name} cannot be decoded", got=str(error), hint="remove or repair this file"
         ) from error
     if resolution is None or colour.size == (resolution, resolution):
         return np.asarray(colour, dtype=np.uint8)

@@ -45,7 +45,7 @@ def open_device(name: str, *, bf16: bool) -> Device:
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
         raise ConfigError(
-            "no CUDA device", expected="a GPU and its driver", got="none", hint="Use --device cpu."
+            "no CUDA device", expected="a GPU and its driver", got="none", hint="use --device cpu"
         )
     kind = "cuda" if has_cuda and name != "cpu" else "cpu"
     return Device(torch_device=torch.device(kind), bf16=bf16 and _multiplies_bf16(kind))

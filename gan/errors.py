@@ -31,14 +31,11 @@ class ProducerError(Exception):
         return self.diagnostics()
 
     def diagnostics(self) -> str:
-        """One line for people: message, expected, got, what to do."""
-        parts = [self.message]
-        if self.expected:
-            parts.append(f"expected {self.expected}")
-        if self.got:
-            parts.append(f"got {self.got}")
-        line = "; ".join(parts)
-        return f"{line}. {self.hint}" if self.hint else line
+        """One line for people: `message: expected …, got …; hint`."""
+        pairs = (("expected", self.expected), ("got", self.got))
+        comparison = ", ".join(f"{word} {value}" for word, value in pairs if value)
+        line = ": ".join(part for part in (self.message, comparison) if part)
+        return "; ".join(part for part in (line, self.hint) if part)
 
 
 class DatasetError(ProducerError):

@@ -196,7 +196,7 @@ def _check_inputs(training: FaceSet, held_out: FaceSet, rate: float) -> None:
             "too few impostor pairs for this false-match rate",
             expected=f"at least {round(1 / rate)}",
             got=str(pairs),
-            hint="Use more faces or a higher rate.",
+            hint="use more faces or a higher rate",
         )
 
 

@@ -158,7 +158,7 @@ def write_images(
             "output folder holds images",
             expected="an empty folder",
             got=str(out),
-            hint="Choose another --out.",
+            hint="choose another --out",
         )
     objects: list[ImageObject] = []
     started = time.monotonic()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..consensus.kinds import StageType
-from .batchfolder import BatchFacts, EncodedImages, encode_images, write_batch
+from .batchfolder import BatchFacts, EncodedImages, check_new, encode_images, write_batch
 from .checkpoints import LoadedGenerator
 from .clustering import (
     cluster_images,
@@ -52,6 +52,7 @@ def produce(
     on_progress: Progress = lambda *_: None,
 ) -> ProducedBatch:
     """Make a batch folder at `out`; without a filter the batch will say `filter: none`."""
+    check_new(out)
     renderer = Renderer(loaded, seed=options.seed, device=device, micro_batch=options.micro_batch)
     selection = select_images(
         renderer,

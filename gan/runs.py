@@ -109,7 +109,7 @@ class TrainingRun:
                 "the run folder holds a run",
                 expected="a new folder",
                 got=str(self.folder),
-                hint="Add --resume to continue it.",
+                hint="add --resume to continue it",
             )
         if newest is None:
             (self.folder / SAMPLES).mkdir(parents=True, exist_ok=True)

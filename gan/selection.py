@@ -55,7 +55,7 @@ def select_images(
                 "the release filter leaves too little",
                 expected=f"{count} of at most {MAX_CANDIDATES_PER_IMAGE * count} candidates",
                 got=str(len(indices)),
-                hint="The generator may have memorised its training set: do not release it.",
+                hint="the generator may have memorised its training set: do not release it",
             )
         blocks = range(block, block + -(-(count - len(indices)) // renderer.micro_batch))
         fresh = np.concatenate([renderer.render_micro_batch(number) for number in blocks])

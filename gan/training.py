@@ -189,7 +189,7 @@ class Trainer:
                 f"training diverged at image {self.images_seen}",
                 expected="finite losses",
                 got=", ".join(f"{name}={values[name]}" for name in broken),
-                hint="Resume from the last checkpoint with a lower learning rate.",
+                hint="resume from the last checkpoint with a lower learning rate",
             )
         for total in self._sums.values():
             total.zero_()
@@ -215,7 +215,7 @@ class Trainer:
                 "the training state belongs to another configuration",
                 expected=to_json(self.config),
                 got=str(state.get("config")),
-                hint="Start a new run folder, or drop the options that changed.",
+                hint="start a new run folder, or drop the options that changed",
             )
         self.generator.load_state_dict(state_tensors(state, "generator"))
         self.discriminator.load_state_dict(state_tensors(state, "discriminator"))
