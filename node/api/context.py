@@ -16,7 +16,7 @@ from aiohttp import web
 from ...consensus.payloads import ImageBatch
 from ..mempool import Tip
 from .events import Subscription
-from .limits import IDLE_SECONDS, OBJECT_QUOTA_BYTES, READ_BODY_SECONDS
+from .limits import IDLE_SECONDS, OBJECT_QUOTA_BYTES, READ_BODY_SECONDS, REQUESTS_MAX
 from .metrics import Metrics
 from .objects import ObjectFolder
 from .port import NodePort
@@ -57,6 +57,14 @@ class ApiConfig:
     object_quota_bytes: int = OBJECT_QUOTA_BYTES
     idle_seconds: float = IDLE_SECONDS
     read_body_seconds: float = READ_BODY_SECONDS
+    requests_max: int = REQUESTS_MAX
+
+
+@dataclass(slots=True)
+class Load:
+    """How much is under way."""
+
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +76,7 @@ class ApiContext:
     reader: SnapshotReader
     objects: ObjectFolder | None
     metrics: Metrics
+    load: Load = field(default_factory=Load)
     streams: set[Subscription] = field(default_factory=set)
     """Event streams that are open."""
 

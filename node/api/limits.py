@@ -34,6 +34,12 @@ PROPOSALS_MAX: Final = 500
 ROLE_ENTRIES_MAX: Final = 5_000
 BATCHES_BY_ROOT_MAX: Final = 100
 
+BLOCK_COUNTS_KEPT: Final = 4_096
+"""Blocks whose counts (statements, images, bytes) are remembered, so that a list need not decode their bodies."""
+
+REQUESTS_MAX: Final = 256
+"""Requests under way at a time, event streams not counted; more are sent away with 503."""
+
 STATEMENTS_PER_REQUEST_MAX: Final = 256
 """Statements in one `application/x-facechain-statements` body."""
 

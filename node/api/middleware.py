@@ -16,6 +16,7 @@ from ...consensus.errors import ConsensusError
 from ..store.errors import StoreError
 from ..wire.limits import MAX_HTTP_BODY_BYTES
 from .context import SECURITY_HEADERS, ApiContext, context_of
+from .limits import RETRY_AFTER_SECONDS
 from .problems import ApiProblem, problem_of
 from .token import carries_token
 
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 CHALLENGE: Final = 'Basic realm="facechain", Bearer'
 PAGE_METHODS: Final = frozenset({"GET", "HEAD"})
 OPEN_PATHS: Final = frozenset({"/healthz"})
+EVENTS_PATH: Final = "/v1/events"
 OPEN_POSTS: Final = frozenset({"/audit"})
 """Posts that change nothing, so they need what a read needs."""
 
@@ -56,7 +58,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     started = time.monotonic()
     try:
         _check_access(request, context)
-        response = await handler(request)
+        response = await _run(request, handler, context)
     except ApiProblem as problem:
         response = problem.response()
     except web.HTTPException as error:
@@ -74,6 +76,24 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers.setdefault(name, value)
     context.metrics.count(_route_name(request), response.status, time.monotonic() - started)
     return response
+
+
+async def _run(request: web.Request, handler: Handler, context: ApiContext) -> web.StreamResponse:
+    """Run a handler unless too many are running; event streams have their own limit."""
+    if request.path == EVENTS_PATH:
+        return await handler(request)
+    if context.load.requests >= context.config.requests_max:
+        raise ApiProblem(
+            503,
+            "busy",
+            f"expected at most {context.config.requests_max} requests at a time, got more; try again",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+    context.load.requests += 1
+    try:
+        return await handler(request)
+    finally:
+        context.load.requests -= 1
 
 
 def _http_problem(request: web.Request, error: web.HTTPException) -> ApiProblem:

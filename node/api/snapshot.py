@@ -18,9 +18,44 @@ from ...consensus.params import Genesis
 from ...consensus.state import StateView
 from ..chain_index import ChainReader
 from ..chainstate import ChainState
-from .limits import READER_THREADS
+from .limits import BLOCK_COUNTS_KEPT, READER_THREADS
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCounts:
+    """What a body holds, in numbers."""
+
+    statements: int
+    images: int
+    size_bytes: int
+
+
+class CountsCache:
+    """Counts by block hash. A block never changes, so what is here is true; the oldest entries go first."""
+
+    def __init__(self) -> None:
+        self._counts: dict[bytes, BlockCounts] = {}
+
+    def get(self, chain: ChainReader, block_hash: bytes) -> BlockCounts | None:
+        """Return a block's counts; None when its body is not here."""
+        known = self._counts.get(block_hash)
+        if known is not None:
+            return known
+        body = chain.body(block_hash)
+        if body is None:
+            return None
+        batches = [item.header.batch for item in body.statements if item.header.batch is not None]
+        counts = BlockCounts(
+            statements=len(body.statements),
+            images=sum(batch.record_count for batch in batches),
+            size_bytes=body.byte_count(),
+        )
+        self._counts[block_hash] = counts
+        if len(self._counts) > BLOCK_COUNTS_KEPT:
+            self._counts.pop(next(iter(self._counts.copy())), None)
+        return counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +66,7 @@ class Snapshot:
     state: StateView
     genesis: Genesis
     tip: SealedHeader
+    counts: CountsCache
 
     @property
     def height(self) -> int:
@@ -59,6 +95,7 @@ class SnapshotReader:
 
     def __init__(self, chain: ChainState) -> None:
         self._chain = chain
+        self._counts = CountsCache()
         self._executor = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="api-read")
 
     async def view(self, compute: Callable[[Snapshot], T]) -> T:
@@ -76,7 +113,13 @@ class SnapshotReader:
             if tip is None:
                 raise ConsensusError("store-damaged", "tip: expected its header in the store, got nothing")
             return compute(
-                Snapshot(chain=chain, state=StateView(reader), genesis=self._chain.genesis, tip=tip)
+                Snapshot(
+                    chain=chain,
+                    state=StateView(reader),
+                    genesis=self._chain.genesis,
+                    tip=tip,
+                    counts=self._counts,
+                )
             )
 
     def close(self) -> None:

@@ -224,3 +224,34 @@ async def test_bytes_that_are_no_text_are_refused_and_never_a_fault(head: bytes)
     async with serve(read_token=head.startswith(b"GET /v1/status")) as served:
         answer = await _talk(served, head + b"Connection: close\r\n\r\nabc")
         assert re.match(rb"HTTP/1\.[01] 4\d\d ", answer), answer[:200]
+
+
+async def test_more_requests_than_the_limit_are_sent_away_and_taken_again_later() -> None:
+    head = (
+        "POST /v1/statements HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+        f"Authorization: Bearer {TOKEN}\r\nContent-Length: 100\r\n\r\n"
+    )
+    async with serve(requests_max=2) as served:
+        slow = [await asyncio.open_connection("127.0.0.1", served.server.port) for _ in range(2)]
+        for _, writer in slow:
+            writer.write(head.encode())
+
+        async def status() -> int:
+            async with served.session.get(f"{served.server.url}/v1/status") as response:
+                return response.status
+
+        async def busy() -> bool | None:
+            return await status() == 503
+
+        async def free() -> bool | None:
+            return await status() == 200
+
+        is_busy: bool = await eventually(busy, seconds=5, what="a busy node")
+        error = (await served.get("/v1/status", status=503))["error"]
+        assert error["code"] == "busy"
+        for _, writer in slow:
+            writer.close()
+            await writer.wait_closed()
+        is_free: bool = await eventually(free, seconds=5, what="a node that answers again")
+        assert is_busy
+        assert is_free

@@ -16,9 +16,10 @@ from facechain.consensus.statement import NEVER_EXPIRES, BatchHeader, Statement,
 from facechain.node.api.events import EventHub, ReceiptChanged, TipChanged
 from facechain.node.api.port import NodeStatus, PeerInfo
 from facechain.node.chain_runner import ChainRunner
-from facechain.node.chainstate import ChainState, ChainUpdate, Template
+from facechain.node.chainstate import ChainState, ChainUpdate
 from facechain.node.mempool import Drop, Mempool, MempoolLimits, Submission
 from facechain.node.store.memory import MemoryStore
+from facechain.node.template import Template
 from support.chain import KIND_OF, PRODUCER, make_genesis, seed, solve
 
 

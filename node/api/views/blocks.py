@@ -53,19 +53,16 @@ def statement_summary(statement: Statement, index: int) -> JsonObject:
 def block_summary(snapshot: Snapshot, height: int) -> JsonObject:
     """Return what a list of blocks shows of one."""
     sealed = snapshot.header_at(height)
-    body = snapshot.chain.body(sealed.hash)
-    statements = () if body is None else body.statements
+    counts = snapshot.counts.get(snapshot.chain, sealed.hash)
     return {
         "height": height,
         "hash": sealed.hash.hex(),
         "time_ms": sealed.header.time_ms,
         "producer": sealed.header.producer.hex(),
-        "statements": len(statements),
-        "images": sum(
-            0 if item.header.batch is None else item.header.batch.record_count for item in statements
-        ),
-        "size_bytes": sum(item.size_bytes for item in statements),
-        "pruned": body is None,
+        "statements": 0 if counts is None else counts.statements,
+        "images": 0 if counts is None else counts.images,
+        "size_bytes": 0 if counts is None else counts.size_bytes,
+        "pruned": counts is None,
         "confirmations": snapshot.confirmations(height),
     }
 
