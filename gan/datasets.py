@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -87,7 +88,7 @@ def open_dataset(path: Path, *, resolution: int | None, progress: Progress | Non
     frames: list[Pixels] = []
     digest = hashlib.sha256()
     labels: dict[str, str] = _celeba_identities(path) if path.is_dir() else {}
-    for name, data in _entries(path):
+    for name, data in _checked_entries(path):
         if PurePosixPath(name).name == LABELS_NAME:
             labels.update(_read_labels(name, data))
             continue
@@ -127,6 +128,16 @@ def split_by_identity(faces: FaceSet, *, holdout_share: float) -> tuple[FaceSet,
 
 def _unit_hash(key: str) -> float:
     return int.from_bytes(hashlib.sha256(b"holdout/" + key.encode()).digest()[:6], "big") / 2**48
+
+
+def _checked_entries(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The entries, with every way in which an archive can be broken turned into one error."""
+    try:
+        yield from _entries(path)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DatasetError(
+            "damaged or unreadable archive", expected="an unencrypted zip", got=f"{path}: {error}"
+        ) from error
 
 
 def _entries(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -210,7 +221,10 @@ def _square(image: Image.Image) -> Image.Image:
 
 def _read_labels(name: str, data: bytes) -> dict[str, str]:
     prefix = name[: -len(LABELS_NAME)]
-    rows = csv.DictReader(io.StringIO(data.decode("utf-8")))
+    try:
+        rows = csv.DictReader(io.StringIO(data.decode("utf-8")))
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{name} cannot be read", expected="UTF-8 text", got=str(error)) from error
     if rows.fieldnames is None or not {"file", "identity"} <= set(rows.fieldnames):
         return {}
     return {prefix + row["file"]: row["identity"] for row in rows}

@@ -91,7 +91,7 @@ def test_split_keeps_people_on_one_side_and_is_stable() -> None:
     assert set(split_by_identity(smaller, holdout_share=0.25)[1].names) <= set(held_out.names)
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "text", "broken"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "broken", "nested", "damaged", "labels"])
 def test_bad_data_sets_end_in_one_clear_line(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "data"
     if kind == "empty":
@@ -101,6 +101,16 @@ def test_bad_data_sets_end_in_one_clear_line(tmp_path: Path, kind: str) -> None:
     elif kind == "broken":
         path.mkdir()
         (path / "x.png").write_bytes(png(np.zeros((9, 9, 3), dtype=np.uint8))[:40])
+    elif kind == "nested":
+        path.mkdir()
+        (path / "x.zip").write_bytes(b"PK no archive")
+    elif kind == "damaged":
+        data = bytearray(write_zip(made_faces(people=3, per_person=2), tmp_path / "a.zip").read_bytes())
+        data[60:400] = bytes(340)
+        path.write_bytes(data)
+    elif kind == "labels":
+        path.mkdir()
+        (path / "labels.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(DatasetError) as caught:
         open_dataset(path, resolution=16)
     assert "\n" not in caught.value.diagnostics()
