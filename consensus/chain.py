@@ -13,7 +13,7 @@ Source: ``docs/protocol.md``, section "Fork choice".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
@@ -195,14 +195,16 @@ class BlockTree:
             self._candidates.add(item)
             waiting.extend(self._children.get(item.hash, ()))
 
-    def mark_invalid(self, node: HeaderNode) -> None:
-        """Refuse a block and all its descendants for good.
+    def mark_invalid(self, node: HeaderNode) -> tuple[HeaderNode, ...]:
+        """Refuse a block and all its descendants for good; return them.
 
         When the block is active, the caller moves the tip below it (:meth:`set_tip`) next.
         """
+        refused = []
         waiting = [node]
         while waiting:
             item = waiting.pop()
+            refused.append(item)
             item.invalid = True
             item.linked = False
             self._candidates.discard(item)
@@ -210,6 +212,29 @@ class BlockTree:
         if self.best_header.invalid:
             valid = (item for item in self.nodes.values() if not item.invalid)
             self.best_header = max(valid, key=lambda item: item.chainwork)
+        return tuple(refused)
+
+    def without_body(self, node: HeaderNode) -> tuple[HeaderNode, ...]:
+        """Return the blocks from ``node`` down to the first complete one whose bodies are not here."""
+        above = takewhile(lambda item: not item.linked, node.ancestors())
+        return tuple(item for item in above if not item.has_body)
+
+    def forget_waiting(self, keep: Collection[bytes], *, below: int) -> tuple[bytes, ...]:
+        """Drop headers without a body, and without a child that stays, whose chainwork is under ``below``.
+
+        Those in ``keep`` stay, and so do their ancestors. Returns the hashes of what was dropped.
+        """
+        gone = []
+        for node in sorted(self.nodes.values(), key=lambda item: -item.height):
+            waits = not (node.has_body or node.invalid or self._children.get(node.hash))
+            if not waits or node.chainwork >= below or node.hash in keep or node is self.best_header:
+                continue
+            del self.nodes[node.hash]
+            self._children.pop(node.hash, None)
+            if node.parent is not None:
+                self._children[node.parent.hash].remove(node)
+            gone.append(node.hash)
+        return tuple(gone)
 
     def best_candidate(
         self, *, checkpoint_height: int = 0, max_reorg: int = UNLIMITED_REORG
@@ -303,12 +328,9 @@ class BlockTree:
                 break
         return tuple(found)
 
-    def missing_bodies(self, *, limit: int) -> tuple[HeaderNode, ...]:
-        """Return the lowest blocks towards the best header whose bodies are not here."""
-        above = takewhile(
-            lambda node: not (node.linked or self.is_active(node)), self.best_header.ancestors()
-        )
-        missing = [node for node in above if not node.has_body]
+    def missing_bodies(self, *, limit: int, towards: HeaderNode | None = None) -> tuple[HeaderNode, ...]:
+        """Return the lowest blocks towards a header (default: the best) whose bodies are not here."""
+        missing = self.without_body(towards or self.best_header)
         return tuple(reversed(missing[max(len(missing) - limit, 0) :]))
 
     def chain_tips(self) -> tuple[HeaderNode, ...]:

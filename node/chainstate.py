@@ -17,33 +17,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from ..consensus.apply import Checked, Transition, genesis_block
-from ..consensus.block import HEADER_VERSION, Block, Body, Header, SealedHeader
+from ..consensus.apply import genesis_block
+from ..consensus.block import Block, SealedHeader
 from ..consensus.chain import UNLIMITED_REORG, BlockTree, HeaderNode, ReorgPlan
 from ..consensus.errors import ConsensusError, RuleViolation
-from ..consensus.kv import Delta
 from ..consensus.params import Genesis, Params
 from ..consensus.state import StateView
 from ..consensus.statement import Statement
-from ..consensus.validation import (
-    check_body,
-    check_producer,
-    check_seal,
-    check_statement,
-    check_time,
-    connect_block,
+from ..consensus.validation import check_body, check_seal, check_time, connect_block
+from .block_store import (
+    stored_block,
+    write_connected,
+    write_disconnected,
+    write_header,
+    write_parts,
+    write_refused,
 )
-from .chain_index import (
-    HEADER_FLAG_BODY,
-    HEADER_FLAG_INVALID,
-    TIP_KEY,
-    ChainReader,
-    block_rows,
-    delete_rows,
-    write_rows,
-)
+from .chain_index import HEADER_FLAG_BODY, HEADER_FLAG_INVALID, ChainReader
 from .store.port import Store, Writer
 from .store.schema import Table
+from .template import Template, TemplateBase, build_template
 
 PENDING_BYTES_MAX = 64 * 2**20
 """Bodies that wait in memory for their turn; past this they are moved to the store."""
@@ -51,10 +44,22 @@ PENDING_BYTES_MAX = 64 * 2**20
 GROUP_BLOCKS_MAX = 256
 """Blocks that one transaction connects during catch-up."""
 
+GROUP_BYTES_MAX = 32 * 2**20
+"""Bytes of waiting bodies that one transaction connects during catch-up, so that none takes too long."""
+
+HEADERS_WAITING_MAX = 200_000
+"""Headers without a body that are held; past this, those of chains with less work than the tip are forgotten."""
+
 NETWORK_KEY = b"network"
 GENESIS_KEY = b"genesis"
 CHECKPOINT_KEY = b"checkpoint"
 """Height of the highest checkpoint that was ever in force here: it outlives a reorganisation above it."""
+
+
+PRUNED_KEY = b"pruned"
+"""Height u64 below which bodies were dropped."""
+BASE_KEY = b"base"
+"""Height u64 of the snapshot that the store began with: there is no undo data at or below it."""
 
 
 class ChainMismatch(ConsensusError):
@@ -74,16 +79,6 @@ class ChainUpdate:
     def changed(self) -> bool:
         """Tell whether the tip moved."""
         return bool(self.connected or self.disconnected)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Template:
-    """A block that lacks only its nonce and seal."""
-
-    header: Header
-    body: Body
-    dropped: tuple[tuple[Statement, RuleViolation], ...]
-    """Offered statements that the rules refuse at this height."""
 
 
 class InvalidBlock(Exception):
@@ -131,8 +126,13 @@ class ChainState:
         self._headers: dict[bytes, SealedHeader] = {}
         self._pending: dict[bytes, Block] = {}
         self._pending_bytes = 0
+        self.headers_limit = HEADERS_WAITING_MAX
         self.checkpoint_height = 0
         """Height of the highest checkpoint that was ever in force here; nothing is reorganised below it."""
+        self.pruned_below = 0
+        """Bodies of blocks below this height were dropped."""
+        self.base_height = 0
+        """There is no undo data at or below this height."""
 
     @classmethod
     def open(cls, store: Store, genesis: Genesis, policy: ChainPolicy | None = None) -> ChainState:
@@ -159,16 +159,24 @@ class ChainState:
     def _write_genesis(self, writer: Writer) -> None:
         writer.put(Table.META, NETWORK_KEY, self.network_id)
         writer.put(Table.META, GENESIS_KEY, self.genesis.encode())
-        _write_block(writer, self._genesis_block, self._genesis_delta, ())
+        write_connected(writer, self._genesis_block, self._genesis_delta, ())
 
     def _load_tree(self) -> None:
-        """Rebuild the header tree in order of height, since a parent must come first."""
+        """Rebuild the header tree in order of height, since a parent must come first.
+
+        A row whose parent is not stored (a crash came between a child and its parent) is passed over: peers
+        send both again.
+        """
         with self.store.read() as reader:
             rows = [(SealedHeader.decode(row[:-1]), row[-1]) for _, row in reader.scan(Table.HEADERS)]
             tip = ChainReader(reader).tip_hash()
             checkpoint = reader.get(Table.META, CHECKPOINT_KEY)
+            self.pruned_below = int.from_bytes(reader.get(Table.META, PRUNED_KEY) or b"", "big")
+            self.base_height = int.from_bytes(reader.get(Table.META, BASE_KEY) or b"", "big")
         rows.sort(key=lambda row: row[0].height)
         for sealed, flags in rows[1:]:
+            if self.tree.get(sealed.header.previous) is None:
+                continue
             node = self.tree.restore(sealed)
             if flags & HEADER_FLAG_INVALID:
                 self.tree.mark_invalid(node)
@@ -176,6 +184,11 @@ class ChainState:
                 self.tree.mark_body(node)
         self.tree.set_tip(self.tree.nodes[tip])
         self.checkpoint_height = 0 if checkpoint is None else int.from_bytes(checkpoint, "big")
+
+    @property
+    def lowest_fork(self) -> int:
+        """Height below which no branch is followed: a checkpoint, or what it takes to go back is not here."""
+        return max(self.checkpoint_height, self.pruned_below - 1, self.base_height)
 
     # Headers and bodies: light, on the thread that owns the tree.
 
@@ -205,7 +218,18 @@ class ChainState:
             check_seal(sealed, self.network_id)
         node = self.tree.add_header(sealed)
         self._headers[node.hash] = sealed
+        if len(self._headers) > self.headers_limit:
+            self._forget_headers(node)
         return node
+
+    def _forget_headers(self, newest: HeaderNode) -> None:
+        """Make room among headers that nobody gave a body for: chains of less work than the tip go."""
+        keep = {newest.hash} | {node.hash for node in self.tree.without_body(self.tree.best_header)}
+        gone = self.tree.forget_waiting(keep, below=self.tree.tip.chainwork)
+        for block_hash in gone:
+            self._headers.pop(block_hash, None)
+        # Amortised: when real work fills the limit, it is not walked again at every header.
+        self.headers_limit = max(HEADERS_WAITING_MAX, 2 * len(self._headers))
 
     def check_new_body(self, block: Block) -> None:
         """Check that a body is the one its header commits to; a failure says nothing about the header.
@@ -269,21 +293,31 @@ class ChainState:
         A move that disconnects blocks is never cut short: it is one transaction, so no crash can leave
         the chain on a tip with less work than it had.
         """
-        target = self.tree.best_candidate(
-            checkpoint_height=self.checkpoint_height, max_reorg=self.policy.max_reorg
-        )
+        target = self.tree.best_candidate(checkpoint_height=self.lowest_fork, max_reorg=self.policy.max_reorg)
         if target is None:
             return None
         plan = self.tree.plan(target)
-        if plan.disconnect or len(plan.connect) <= GROUP_BLOCKS_MAX:
+        if plan.disconnect:
             return plan
-        return ReorgPlan(fork=plan.fork, disconnect=(), connect=plan.connect[:GROUP_BLOCKS_MAX])
+        return ReorgPlan(fork=plan.fork, disconnect=(), connect=self._first_group(plan.connect))
+
+    def _first_group(self, nodes: Sequence[HeaderNode]) -> tuple[HeaderNode, ...]:
+        """Return the blocks that one transaction of a catch-up takes: at least one."""
+        count, size = 0, 0
+        for node in nodes[:GROUP_BLOCKS_MAX]:
+            block = self._pending.get(node.hash)
+            size += 0 if block is None else block.body.byte_count()
+            if count and size > GROUP_BYTES_MAX:
+                break
+            count += 1
+        return tuple(nodes[:count])
 
     def execute(self, plan: ReorgPlan, *, verified: Container[bytes] = ()) -> Executed:
         """Validate and write a plan in one durable transaction. Touches the store only.
 
         Raises:
             InvalidBlock: a block broke a rule; nothing was written.
+            StoreError: the store could not take it, or is damaged; nothing was written.
         """
         return self.store.transact(lambda writer: self._execute(writer, plan, verified))
 
@@ -302,26 +336,19 @@ class ChainState:
         )
 
     def _connect(self, writer: Writer, node: HeaderNode, verified: Container[bytes]) -> Block:
-        block = self._pending.get(node.hash) or _stored_block(writer, node.hash)
+        block = self._pending.get(node.hash) or stored_block(writer, node.hash)
         try:
             delta, checked = connect_block(
                 writer, block.header, block.body, self.params, self.network_id, verified=verified
             )
         except RuleViolation as error:
             raise InvalidBlock(node, error) from error
-        _write_block(writer, block, delta, checked)
+        write_connected(writer, block, delta, checked)
         return block
 
     def _disconnect(self, writer: Writer, node: HeaderNode) -> Block:
-        block = _stored_block(writer, node.hash)
-        undo = writer.get(Table.UNDO, node.hash)
-        if undo is None:
-            raise _damaged(node.hash, "undo data")
-        _apply_delta(writer, Delta.decode(undo).inverse())
-        checked = [Checked(statement, statement.decode_payload()) for statement in block.body.statements]
-        delete_rows(writer, block_rows(node.height, node.hash, checked))
-        writer.delete(Table.UNDO, node.hash)
-        writer.put(Table.META, TIP_KEY, block.header.previous)
+        block = stored_block(writer, node.hash)
+        write_disconnected(writer, block)
         return block
 
     def settle(self, done: Executed) -> None:
@@ -333,13 +360,25 @@ class ChainState:
                 self._pending_bytes -= block.body.byte_count()
 
     def refuse(self, found: InvalidBlock) -> None:
-        """Mark a block and its descendants as invalid, for good."""
-        self.tree.mark_invalid(found.node)
-        block = self._pending.pop(found.node.hash, None)
-        if block is not None:
-            self._pending_bytes -= block.body.byte_count()
-            row = block.sealed.encode() + bytes([HEADER_FLAG_INVALID])
-            self.store.transact(lambda writer: writer.put(Table.HEADERS, block.hash, row))
+        """Mark a block and its descendants as invalid, for good, in memory and in the store."""
+        self.keep_refusal(found.node.hash, self.mark_refused(found))
+
+    def mark_refused(self, found: InvalidBlock) -> SealedHeader | None:
+        """Mark a block and its descendants as invalid in memory; return the header if it is not stored yet.
+
+        :meth:`keep_refusal` makes it durable; without that the block is merely tried again after a restart.
+        """
+        block = self._pending.get(found.node.hash)
+        for node in self.tree.mark_invalid(found.node):
+            self._headers.pop(node.hash, None)
+            dropped = self._pending.pop(node.hash, None)
+            if dropped is not None:
+                self._pending_bytes -= dropped.body.byte_count()
+        return None if block is None else block.sealed
+
+    def keep_refusal(self, block_hash: bytes, sealed: SealedHeader | None) -> None:
+        """Write what :meth:`mark_refused` returned for a block. Touches the store only."""
+        self.store.transact(lambda writer: write_refused(writer, block_hash, sealed))
 
     @property
     def wants_flush(self) -> bool:
@@ -347,9 +386,19 @@ class ChainState:
         return self._pending_bytes > PENDING_BYTES_MAX
 
     def flush_pending(self, writer: Writer) -> None:
-        """Write waiting blocks (of side branches, or of a catch-up) to the store."""
+        """Write waiting blocks (of side branches, or of a catch-up) to the store.
+
+        The headers between them and the stored chain go along, since a header without its parent cannot be
+        loaded again.
+        """
         for block in self._pending.values():
-            _write_parts(writer, block)
+            write_parts(writer, block)
+            for node in self.tree.nodes[block.hash].ancestors():
+                sealed = self._headers.get(node.hash)
+                if sealed is not None and writer.get(Table.HEADERS, node.hash) is None:
+                    write_header(writer, sealed)
+                elif node.linked:
+                    break
 
     def forget_flushed(self) -> None:
         """Drop from memory what :meth:`flush_pending` wrote."""
@@ -389,6 +438,17 @@ class ChainState:
         with self.snapshot() as chain:
             return chain.sealed_header(block_hash)
 
+    def sealed_headers(self, nodes: Sequence[HeaderNode]) -> tuple[bytes, ...]:
+        """Return the encoded headers of connected blocks in one read, up to the first that is not stored."""
+        found = []
+        with self.store.read() as reader:
+            for node in nodes:
+                row = reader.get(Table.HEADERS, node.hash)
+                if row is None:
+                    break
+                found.append(row[:-1])
+        return tuple(found)
+
     def make_template(
         self,
         statements: Sequence[Statement],
@@ -406,76 +466,10 @@ class ChainState:
         """
         with self.store.read() as reader:
             parent = self.tree.nodes[ChainReader(reader).tip_hash()]
-            context = self.tree.context(parent)
-            dropped: list[tuple[Statement, RuleViolation]] = []
-            offered = list(statements)
-            while True:
-                transition = Transition(
-                    reader, self.params, self.network_id, height=context.height, parent_hash=parent.hash
-                )
-                check_producer(transition, producer)
-                refused = self._first_refused(transition, offered, verified)
-                if refused is None:
-                    break
-                dropped.append(refused)
-                offered.remove(refused[0])
-            _, root = transition.finish()
-        body = Body(tuple(offered))
-        header = Header(
-            version=HEADER_VERSION,
-            height=context.height,
-            previous=parent.hash,
-            body_root=body.root(),
-            state_root=root,
-            time_ms=max(now_ms, context.median_time_ms + 1),
-            bits=context.bits,
-            producer=producer,
-            nonce=0,
-        )
-        return Template(header=header, body=body, dropped=tuple(dropped))
-
-    def _first_refused(
-        self, transition: Transition, offered: Sequence[Statement], verified: Container[bytes]
-    ) -> tuple[Statement, RuleViolation] | None:
-        for statement in offered:
-            try:
-                transition.add(check_statement(statement, self.params, self.network_id, verified=verified))
-            except RuleViolation as error:
-                return statement, error
-        return None
-
-
-def _write_block(writer: Writer, block: Block, delta: Delta, checked: Sequence[Checked]) -> None:
-    """Write all that belongs to a connected block."""
-    _write_parts(writer, block)
-    _apply_delta(writer, delta)
-    writer.put(Table.UNDO, block.hash, delta.encode())
-    write_rows(writer, block_rows(block.header.height, block.hash, checked))
-    writer.put(Table.META, TIP_KEY, block.hash)
-
-
-def _write_parts(writer: Writer, block: Block) -> None:
-    writer.put(Table.HEADERS, block.hash, block.sealed.encode() + bytes([HEADER_FLAG_BODY]))
-    writer.put(Table.BODIES, block.hash, block.body.encode())
-
-
-def _apply_delta(writer: Writer, delta: Delta) -> None:
-    for change in delta:
-        if change.new is None:
-            writer.delete(change.bucket, change.key)
-        else:
-            writer.put(change.bucket, change.key, change.new)
-
-
-def _stored_block(writer: Writer, block_hash: bytes) -> Block:
-    chain = ChainReader(writer)
-    sealed, body = chain.sealed_header(block_hash), chain.body(block_hash)
-    if sealed is None or body is None:
-        raise _damaged(block_hash, "block")
-    return Block(sealed, body)
-
-
-def _damaged(block_hash: bytes, what: str) -> ConsensusError:
-    return ConsensusError(
-        "store-damaged", f"{what} of block {block_hash.hex()}: expected it in the store, got nothing"
-    )
+            base = TemplateBase(
+                reader=reader,
+                context=self.tree.context(parent),
+                params=self.params,
+                network_id=self.network_id,
+            )
+            return build_template(base, statements, producer=producer, now_ms=now_ms, verified=verified)

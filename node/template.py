@@ -1,0 +1,100 @@
+"""Building the next block: everything but its nonce and its seal.
+
+Owns which of the offered statements go in. The rules decide; a statement that they refuse is left out
+with its rule, and the others keep their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+from ..consensus.apply import Transition
+from ..consensus.block import HEADER_VERSION, Body, Header
+from ..consensus.errors import RuleViolation
+from ..consensus.kv import StateReader
+from ..consensus.params import Params
+from ..consensus.statement import Statement
+from ..consensus.validation import HeaderContext, check_producer, check_statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """A block that lacks only its nonce and seal."""
+
+    header: Header
+    body: Body
+    dropped: tuple[tuple[Statement, RuleViolation], ...]
+    """Offered statements that the rules refuse at this height."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateBase:
+    """What a template stands on: the parent, its state, and the network."""
+
+    reader: StateReader
+    """State after the parent."""
+    context: HeaderContext
+    params: Params
+    network_id: bytes
+
+    def transition(self) -> Transition:
+        """Return an empty transition of the next block."""
+        return Transition(
+            self.reader,
+            self.params,
+            self.network_id,
+            height=self.context.height,
+            parent_hash=self.context.parent_hash,
+        )
+
+
+def build_template(
+    base: TemplateBase,
+    statements: Sequence[Statement],
+    *,
+    producer: bytes,
+    now_ms: int,
+    verified: Container[bytes] = (),
+) -> Template:
+    """Build the next block.
+
+    Raises:
+        RuleViolation: unauthorized-producer.
+    """
+    dropped: list[tuple[Statement, RuleViolation]] = []
+    offered = list(statements)
+    while True:
+        transition = base.transition()
+        check_producer(transition, producer)
+        refused = _first_refused(base, transition, offered, verified)
+        if refused is None:
+            break
+        dropped.append(refused)
+        offered.remove(refused[0])
+    _, root = transition.finish()
+    body = Body(tuple(offered))
+    context = base.context
+    header = Header(
+        version=HEADER_VERSION,
+        height=context.height,
+        previous=context.parent_hash,
+        body_root=body.root(),
+        state_root=root,
+        time_ms=max(now_ms, context.median_time_ms + 1),
+        bits=context.bits,
+        producer=producer,
+        nonce=0,
+    )
+    return Template(header=header, body=body, dropped=tuple(dropped))
+
+
+def _first_refused(
+    base: TemplateBase, transition: Transition, offered: Sequence[Statement], verified: Container[bytes]
+) -> tuple[Statement, RuleViolation] | None:
+    for statement in offered:
+        try:
+            transition.add(check_statement(statement, base.params, base.network_id, verified=verified))
+        except RuleViolation as error:
+            return statement, error
+    return None
