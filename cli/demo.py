@@ -15,7 +15,7 @@ import click
 
 from .errors import CheckFailedError
 from .options import examples
-from .testnet import terminating, undisturbed
+from .testnet_process import terminating, uninterrupted
 
 if TYPE_CHECKING:
     from .demo_story import Demonstration
@@ -52,7 +52,7 @@ def demo(*, sheet: Path, keep: bool) -> None:
 
 def _finish(story: Demonstration, *, keep: bool) -> None:
     """End what runs, whatever happened before, and print what was observed."""
-    with undisturbed():
+    with uninterrupted():
         try:
             story.end(keep=keep)
         finally:

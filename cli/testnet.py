@@ -6,7 +6,6 @@ Owns the commands and what they print; `testnet_network` does the work.
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from .errors import CheckFailedError
 from .options import LongNameOption, examples, json_option
 from .output import columns, emit, say
 from .testnet_founding import WALLET_KEYS
+from .testnet_process import terminating, uninterrupted
 from .testnet_record import NODE_PREFIX
 
 if TYPE_CHECKING:
@@ -90,10 +90,12 @@ def up(*, nodes: int, mine: bool, keep: bool, root: Path, as_json: bool) -> None
             emit(_as_json(network.record, views), as_json=as_json, lines=[])
             if not as_json:
                 _print(views)
-            _explain(network, keep=keep)
             if keep:
+                _explain(network, keep=True)
                 return
-            _watch(network, live=not as_json)
+            with suppress(KeyboardInterrupt):
+                _explain(network, keep=False)
+                _watch(network, live=not as_json)
         except BaseException:
             _take_down(network)
             raise
@@ -131,36 +133,8 @@ def down(*, root: Path) -> None:
     _take_down(TrialNetwork.open(root))
 
 
-@contextmanager
-def terminating() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C, so that nothing is left running."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, _interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and the like while nodes are being ended, which takes seconds at most."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _take_down(network: TrialNetwork) -> None:
-    with undisturbed():
+    with uninterrupted():
         killed = network.stop()
         if killed:
             say(f"killed, as SIGTERM did not end them: {', '.join(killed)}")
@@ -173,7 +147,7 @@ def _take_down(network: TrialNetwork) -> None:
 def _watch(network: TrialNetwork, *, live: bool) -> None:
     """Show tips on a terminal, and tell of nodes that end, until Ctrl-C or until none is left."""
     running = [node.name for node in network.nodes]
-    with suppress(KeyboardInterrupt), _screen(live=live and sys.stdout.isatty()) as show:
+    with _screen(live=live and sys.stdout.isatty()) as show:
         while running:
             for name in tuple(running):
                 if not network.runs(name):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .errors import CheckFailedError, CommandError, RefusedError
 from .testnet_founding import PRODUCER, found_testnet
-from .testnet_process import ProcessId, own_command, send, spawn, wait_for_end
+from .testnet_process import ProcessId, own_command, send, spawn, uninterrupted, wait_for_end
 from .testnet_record import NetworkRecord, NodeRecord
 
 if TYPE_CHECKING:
@@ -124,9 +124,10 @@ class TrialNetwork:
             arguments += ["--peers", ",".join(peers)]
         if node.mines:
             arguments += ["--mine", "--mining-key", PRODUCER]
-        child = spawn(own_command("node", "start", *arguments), output=self.record.output_file(name))
-        self._children[name] = child
-        self._change(replace(node, process=ProcessId.of(child.pid)))
+        with uninterrupted():
+            child = spawn(own_command("node", "start", *arguments), output=self.record.output_file(name))
+            self._children[name] = child
+            self._change(replace(node, process=ProcessId.of(child.pid)))
 
     def _await_ports(self, name: str, deadline: float) -> None:
         """Wait for the node's own word that its ports are open, and record them."""

@@ -11,9 +11,10 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,8 @@ SETTINGS_PREFIX: Final = "FACECHAIN_"
 START_TIME_FIELD: Final = 22 - 3
 """Of /proc/PID/stat, counted from the state, which is field 3."""
 ENDED_STATES: Final = frozenset("ZXx")
+INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a command in the foreground."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,37 @@ def spawn(command: Sequence[str], *, output: Path) -> subprocess.Popen[bytes]:
             env=clean_environment(),
             start_new_session=True,
         )
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C, SIGTERM and SIGHUP to the end of the context.
+
+    For what must not stop half way: a process that was started and not yet recorded, nodes that are being ended.
+    Children are not affected, as handlers do not survive exec; an ignored or blocked signal would.
+    """
+    pending: list[int] = []
+    numbers = INTERRUPTS if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, lambda found, _: pending.append(found)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for found in pending[:1]:
+            signal.raise_signal(found)
+
+
+@contextmanager
+def terminating() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that nothing is left running."""
+    numbers = [number for number in INTERRUPTS if number is not signal.SIGINT]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def send(process: ProcessId, number: signal.Signals, *, argument: str) -> bool:

@@ -1,0 +1,228 @@
+"""`facechain testnet` with real processes: up, status, down; and the ways in which that can go wrong."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facechain.cli.errors import RefusedError
+from facechain.cli.testnet_network import TrialNetwork, have_one_tip
+from facechain.cli.testnet_process import clean_environment, own_command
+from support.deadline import wait_until
+from support.node_processes import error_line, run_command
+
+UP_SECONDS = 60.0
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """A folder for a network; whatever still runs in the end is ended."""
+    folder = tmp_path / "net"
+    yield folder
+    if (folder / "testnet.json").exists():
+        network = TrialNetwork.open(folder)
+        network.stop()
+
+
+def run_testnet(*arguments: str, root: Path) -> subprocess.CompletedProcess[str]:
+    return run_command("testnet", *arguments, "--dir", str(root), seconds=UP_SECONDS)
+
+
+def processes_of(root: Path) -> list[int]:
+    """Return the ids of all processes that name the folder on their command line."""
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if int(path.parent.name) != os.getpid() and os.fsencode(root) in _read(path)
+    ]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_up_status_down(root: Path) -> None:
+    up = run_testnet("up", "--nodes", "3", "--mine", "--keep", "--json", root=root)
+    assert up.returncode == 0, up.stderr
+    made: dict[str, Any] = json.loads(up.stdout)
+    assert [node["mines"] for node in made["nodes"]] == [True, False, False]
+    assert len({node["tip"] for node in made["nodes"]}) == 1
+    assert all(node["running"] and node["peers"] >= 1 for node in made["nodes"])
+    assert len({node["pid"] for node in made["nodes"]} & set(processes_of(root))) == 3
+    for node in made["nodes"]:
+        assert made["network_id"] in Path(node["log"]).read_text()
+
+    # It can be used with the wallet alone, and a table names every node.
+    api = made["nodes"][2]["api"]
+    roles = run_command("role", "list", "--api", api, "--data-dir", made["wallet"], "--json")
+    assert roles.returncode == 0, roles.stderr
+    table = run_testnet("status", root=root)
+    assert table.returncode == 0, table.stderr
+    for node, line in zip(made["nodes"], table.stdout.splitlines()[1:], strict=True):
+        assert line.startswith(node["name"])
+        assert str(node["pid"]) in line
+        assert node["api"] in line
+
+    again = run_testnet("up", "--nodes", "2", root=root)
+    assert again.returncode == 5
+    assert "facechain testnet down" in error_line(again)
+
+    victim = made["nodes"][1]
+    os.kill(victim["pid"], signal.SIGKILL)
+    wait_until(lambda: victim["pid"] not in processes_of(root), seconds=10, what="the node is gone")
+    status = run_testnet("status", "--json", root=root)
+    assert status.returncode == 2
+    assert "node-2" in error_line(status)
+    seen = {node["name"]: node["running"] for node in json.loads(status.stdout)["nodes"]}
+    assert seen == {"node-1": True, "node-2": False, "node-3": True}
+
+    down = run_testnet("down", root=root)
+    assert down.returncode == 0, down.stderr
+    assert not root.exists()
+    assert processes_of(root) == []
+    for command in ("down", "status"):
+        gone = run_testnet(command, root=root)
+        assert gone.returncode == 1
+        assert "facechain testnet up" in error_line(gone)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_the_foreground_ends_with_everything_it_made(root: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        own_command("testnet", "up", "--nodes", "2", "--dir", str(root)),
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("end it with Ctrl-C"):
+                break
+        assert len(processes_of(root)) == 3, lines
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert out.count("http://127.0.0.1:") == 2
+    assert "Traceback" not in err
+    assert not root.exists()
+    assert processes_of(root) == []
+
+
+def test_interrupted_while_it_starts_it_leaves_nothing(root: Path) -> None:
+    with subprocess.Popen(
+        own_command("testnet", "up", "--nodes", "3", "--keep", "--dir", str(root)),
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_until(lambda: len(processes_of(root)) > 1, seconds=20, what="a node process")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.endswith("interrupted\n")
+    assert not root.exists()
+    assert processes_of(root) == []
+
+
+def test_on_a_terminal_the_table_is_redrawn(root: Path) -> None:
+    controller, terminal = pty.openpty()
+    try:
+        with subprocess.Popen(
+            own_command("testnet", "up", "--nodes", "1", "--mine", "--dir", str(root)),
+            env={**clean_environment(), "TERM": "xterm", "COLUMNS": "160"},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        ) as process:
+            os.close(terminal)
+            shown = _read_until(controller, process, lambda text: text.count("node-1 (miner)") >= 3)
+            process.send_signal(signal.SIGINT)
+            shown += _read_until(controller, process, lambda text: "removed" in text)
+            assert process.wait(30) == 0
+    finally:
+        os.close(controller)
+    assert "HEIGHT" in shown
+    assert not root.exists()
+
+
+def _read_until(controller: int, process: subprocess.Popen[bytes], done: Any) -> str:
+    text, deadline = "", time.monotonic() + UP_SECONDS
+    while not done(text):
+        assert time.monotonic() < deadline, text
+        assert process.poll() is None or text, text
+        if select.select([controller], [], [], 1.0)[0]:
+            try:
+                text += os.read(controller, 65_536).decode("utf-8", "replace")
+            except OSError:  # the other side is closed
+                break
+    return text
+
+
+def test_a_node_that_dies_at_its_start_says_why(root: Path) -> None:
+    network = TrialNetwork.found(root, count=2, mines=False)
+    (root / "node-2" / "config.toml").write_text("color = 1\n")
+    with pytest.raises(
+        RefusedError, match=r"node-2: expected a node that starts, got exit code 3: .*'color'"
+    ):
+        network.start_all()
+    network.stop()
+    assert network.remove()
+    assert processes_of(root) == []
+
+
+def test_a_killed_node_comes_back_at_the_same_address(root: Path) -> None:
+    network = TrialNetwork.found(root, count=2, mines=True)
+    try:
+        network.start_all()
+        before = network.wait_connected()[1]
+        network.kill("node-2")
+        assert not network.runs("node-2")
+        assert network.node("node-2").process is None
+        network.start(["node-2"])
+        after = network.wait(
+            lambda views: have_one_tip(views) and bool(views[1].peers), seconds=30, what="one tip"
+        )[1]
+        assert after.node.process != before.node.process
+        assert (after.node.api, after.node.peer) == (before.node.api, before.node.peer)
+    finally:
+        network.stop()
+
+
+def test_what_does_not_listen_to_sigterm_is_killed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facechain.cli.testnet_network.STOP_SECONDS", 1.0)
+    network = TrialNetwork.found(root, count=2, mines=True)
+    network.start_all()
+    stuck = network.node("node-1").process
+    assert stuck is not None
+    os.kill(stuck.pid, signal.SIGSTOP)
+    assert network.stop() == ("node-1",)
+    assert processes_of(root) == []
+
+
+def test_down_does_not_touch_a_process_that_is_not_its_own(root: Path) -> None:
+    network = TrialNetwork.found(root, count=1, mines=False)
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        record = root / "testnet.json"
+        content = json.loads(record.read_text())
+        content["nodes"][0] |= {"pid": stranger.pid, "started_ticks": 1}
+        record.write_text(json.dumps(content))
+        assert run_testnet("down", root=network.record.root).returncode == 0
+        assert stranger.poll() is None
+        stranger.kill()
+    assert not root.exists()
