@@ -13,7 +13,7 @@ import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from .demo_faces import (
     ChainClient,
@@ -42,8 +42,8 @@ MINE_SECONDS: Final = 60.0
 CATCH_UP_SECONDS: Final = 60.0
 HASH_DIGITS: Final = 16
 NOT_RUN: Final = "not-run"
-VERDICTS: Final = {ExitCode.OK: "verified", ExitCode.NOT_FOUND: "not-found", ExitCode.FAILED: "altered"}
-"""What an audit's exit code says; its JSON must say the same."""
+EXIT_CODES: Final = {"verified": ExitCode.OK, "not-found": ExitCode.NOT_FOUND, "altered": ExitCode.FAILED}
+"""What an audit's exit code must be when its JSON says this."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -182,20 +182,30 @@ class Demonstration:
         by_hash = self._verdict(face.hex(), second)
         by_file = self._verdict(str(files[face]), third)
         self.outcome.audit_registered = by_hash if by_hash == by_file else f"{by_hash}, {by_file}"
-        self.outcome.audit_altered = self._verdict(str(altered), fourth)
+        self.outcome.audit_altered = self._verdict(str(altered), fourth, original=face)
         self.outcome.audit_unknown = self._verdict(str(unknown), second)
 
-    def _verdict(self, what: str, node: NodeRecord) -> str:
-        """Run `facechain audit` against a node; its exit code and its JSON must agree."""
+    def _verdict(self, what: str, node: NodeRecord, *, original: bytes | None = None) -> str:
+        """Run `facechain audit` against a node; its exit code, its JSON and the expected original must agree."""
         wallet = str(self.network.record.wallet.root)
         done = self._command(
             *("audit", what, "--api", str(node.url), "--data-dir", wallet, "--json"), seconds=AUDIT_SECONDS
         )
-        said = json.loads(done.stdout).get("verdict") if done.stdout else done.stderr.strip()
-        meant = VERDICTS.get(ExitCode(done.returncode)) if done.returncode in VERDICTS else None
+        try:
+            content: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            raise CheckFailedError(
+                f"facechain audit {what}", expected="JSON", got=done.stderr.strip() or "nothing"
+            ) from None
+        result, match = str(content["result"]), content["match"]
         name = Path(what).name if "/" in what else f"{what[:HASH_DIGITS]}…"
-        self.say(f"    {name} at {node.name}: {said} (exit code {done.returncode})")
-        return said if said == meant else f"{said} with exit code {done.returncode}"
+        self.say(f"    {name} at {node.name}: {result} (exit code {done.returncode})")
+        self.say(f"        {content['headline']}")
+        if EXIT_CODES.get(result) != done.returncode:
+            return f"{result} with exit code {done.returncode}"
+        if original is not None and (match is None or match["pixel_hash"] != original.hex()):
+            return f"{result}, of another image"
+        return result
 
     def _kill_and_restart(self) -> None:
         victim = self.network.nodes[-1]
