@@ -34,8 +34,10 @@ class SealingNode(LoneNode):
 class ApiThread:
     """Runs while it is entered; `url` and `token` are for the commands."""
 
-    def __init__(self, genesis: Genesis) -> None:
+    def __init__(self, genesis: Genesis, **config: Any) -> None:
+        """`config`: further fields of `ApiConfig`."""
         self.genesis = genesis
+        self.config = ApiConfig(token=TOKEN, **config)
         self.token = TOKEN
         self.url = ""
         self.node = SealingNode(genesis)
@@ -61,7 +63,7 @@ class ApiThread:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        async with self.node as running, ApiServer(running, ApiConfig(token=self.token)) as server:
+        async with self.node as running, ApiServer(running, self.config) as server:
             self.url = server.url
             self._ready.set()
             await self._leave.wait()

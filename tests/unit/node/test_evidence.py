@@ -119,12 +119,16 @@ def test_privacy_measured_after_the_batch_is_told() -> None:
 def test_an_image_of_another_file_or_other_pixels() -> None:
     registered = register(FILES)
     evidence = evidence_of(registered)
-    other = verify_evidence(evidence, subject=subject_of(FILES[0]))
-    assert other.failure is not None
-    assert other.failure.name == "file bytes"
-    pixels = verify_evidence(evidence, subject=replace(subject_of(FILES[0]), file_hash=None))
-    assert pixels.failure is not None
-    assert pixels.failure.name == "pixels"
+    other = subject_of(FILES[0])
+    for given, layer in (
+        (other, "pixels"),
+        (replace(other, file_hash=None), "pixels"),
+        (replace(other, pixel_hash=None), "file bytes"),
+    ):
+        verdict = verify_evidence(evidence, subject=given)
+        assert verdict.failure is not None
+        assert verdict.failure.name == layer
+        assert not verdict.is_recoded
     recoded = replace(subject_of(FILES[2]), file_hash=bytes(32))
     verdict = verify_evidence(evidence, subject=recoded)
     assert verdict.is_verified

@@ -1,0 +1,168 @@
+"""`facechain audit` and `facechain verify`: is this image registered, by whom, and is it unaltered?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from .audit_report import audit_json, audit_lines, claim_json, verdict_lines
+from .auditing import Audit, Result, audit_hash, audit_image, check_proof
+from .errors import UsageError
+from .options import LongNameOption, api_option, data_dir_option, examples, json_option
+from .output import emit, say
+
+if TYPE_CHECKING:
+    from ..node.data_dir import DataDir
+    from .client_images import ImageClient
+
+_HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
+
+
+@click.command(
+    epilog=examples(
+        "facechain audit face.png",
+        "facechain audit 3f7a…c2 --json",
+        "facechain audit face.png --proof face.fcproof --trust-network genesis.json",
+    )
+)
+@click.argument("subject")
+@click.option(
+    "--proof",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the evidence to a file that `facechain verify` checks without a node.",
+)
+@click.option(
+    "--trust-network",
+    cls=LongNameOption,
+    metavar="ID|FILE",
+    help="Network that counts: its id or its genesis file.  [default: that of the data directory]",
+)
+@api_option
+@data_dir_option
+@json_option
+def audit(
+    *, subject: str, proof: Path | None, trust_network: str | None, api: str, data_dir: DataDir, as_json: bool
+) -> int:
+    """Trace SUBJECT, an image file or the hash of one, to its origin.
+
+    A node is asked, and not believed: the evidence is verified here, layer by layer. Exit codes: 0 verified, 1 not
+    found, 2 altered or failed, 3 usage, 4 node unreachable. What a registration proves, and what not, is in
+    docs/audit.md.
+    """
+    found = run_audit(subject, trust_network=trust_network, api=api, data_dir=data_dir)
+    if proof is not None:
+        _write_proof(found, proof)
+    emit(audit_json(found), as_json=as_json, lines=audit_lines(found))
+    return found.result.exit_code
+
+
+def run_audit(subject: str, *, trust_network: str | None, api: str, data_dir: DataDir) -> Audit:
+    """Audit an image file or a hash through the node at `api`.
+
+    Raises:
+        CommandError: the subject cannot be read, or the node cannot be reached.
+    """
+    from .audited_image import open_image
+    from .client_images import ask_images
+
+    trusted = _trusted(trust_network, data_dir)
+    path = Path(subject)
+    if _HASH.fullmatch(subject) and not path.exists():
+        digest = bytes.fromhex(subject)
+
+        async def by_hash(client: ImageClient) -> Audit:
+            return await audit_hash(client, digest, trusted=trusted)
+
+        return ask_images(api, data_dir, by_hash)
+    if not path.is_file():
+        raise UsageError("subject", expected="an image file or 64 hex digits", got=repr(subject))
+    image = open_image(path)
+
+    async def by_image(client: ImageClient) -> Audit:
+        return await audit_image(client, image, trusted=trusted)
+
+    return ask_images(api, data_dir, by_image)
+
+
+def _trusted(text: str | None, data_dir: DataDir) -> bytes | None:
+    """Return the network id that counts, None when nothing names one."""
+    from .authoring import known_network
+
+    if text is None:
+        return known_network(data_dir)
+    if _HASH.fullmatch(text) and not Path(text).exists():
+        return bytes.fromhex(text)
+    return _network_of(Path(text))
+
+
+def _network_of(path: Path) -> bytes:
+    from ..node.genesis_file import read_genesis
+
+    return read_genesis(path).network_id
+
+
+def _write_proof(found: Audit, path: Path) -> None:
+    claim = found.primary
+    if claim is None or not claim.verdict.is_verified:
+        say(f"{path}: not written, there is no evidence that holds")
+        return
+    path.write_bytes(claim.proof)
+    say(f"wrote {path}, {len(claim.proof)} bytes")
+
+
+@click.command(
+    epilog=examples(
+        "facechain verify face.png face.fcproof --network genesis.json",
+        "facechain verify face.png face.fcproof --network genesis.json --json",
+    )
+)
+@click.argument("image", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("proof", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option(
+    "--network",
+    metavar="ID|FILE",
+    help="Network that counts: its id or its genesis file.  [default: that of the data directory]",
+)
+@data_dir_option
+@json_option
+def verify(*, image: Path, proof: Path, network: str | None, data_dir: DataDir, as_json: bool) -> int:
+    """Check that PROOF proves the registration of IMAGE. Asks no node and uses no network.
+
+    Exit codes: 0 verified, 2 the proof does not hold for this image, 3 usage.
+    """
+    from ..consensus.errors import DecodeError
+    from ..consensus.evidence import MAX_EVIDENCE_BYTES
+    from ..consensus.proofs import Subject
+    from .audited_image import open_image
+
+    own = open_image(image)
+    trusted = _trusted(network, data_dir)
+    with proof.open("rb") as file:
+        data = file.read(MAX_EVIDENCE_BYTES + 1)
+    about = Subject(pixel_hash=own.pixel_hash, file_hash=own.file_hash)
+    try:
+        claim = check_proof(data, lambda _: about, trusted)
+    except DecodeError as error:
+        raise UsageError(f"{proof}: {error.what}", expected=error.expected, got=error.got) from error
+    found = Audit(
+        result=Result.VERIFIED if claim.verdict.is_verified else Result.FAILED,
+        digest=own.pixel_hash or own.file_hash,
+        image=own,
+        network_trusted=trusted is not None,
+        claims=(claim,),
+    )
+    content = {"result": found.result.value, "network_trusted": found.network_trusted, **claim_json(claim)}
+    lines = audit_lines(found) if claim.verdict.is_verified else _failed_lines(found)
+    emit(content, as_json=as_json, lines=lines)
+    return found.result.exit_code
+
+
+def _failed_lines(found: Audit) -> list[str]:
+    claim = found.claims[0]
+    failure = claim.verdict.failure
+    what = "" if failure is None else f"layer {failure.name}: {failure.detail}"
+    return [f"FAILED: {what}", "", *verdict_lines(claim.verdict)]
