@@ -67,6 +67,9 @@ RETRY_AFTER_SECONDS: Final = 10
 FACES_PER_PAGE: Final = 120
 """Faces on one page of a block or batch."""
 
+NEWEST_FACES: Final = 18
+"""Faces that the first page shows."""
+
 SEARCH_CHARACTERS_MAX: Final = 200
 IMAGE_PREVIEW_BYTES_MAX: Final = 512 << 10
 """Largest uploaded image that the audit page shows back."""

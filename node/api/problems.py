@@ -20,7 +20,6 @@ RULE_STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "unauthorized-author": 403,
         "unauthorized-producer": 403,
         "bad-sequence": 409,
-        "duplicate-statement": 409,
         "duplicate-approval": 409,
         "oversized": 413,
     }

@@ -9,7 +9,11 @@ from typing import Any
 from ...consensus.payloads import ImageBatch
 from ...consensus.records import NO_CLUSTER
 from ...consensus.statement import BatchHeader, Statement
+from ..api.limits import NEWEST_FACES
 from ..api.objects import ObjectFolder
+from ..api.snapshot import Snapshot
+from ..chain_index import Place
+from ..store.schema import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,21 @@ def _face(
         "cluster": None if record.cluster == NO_CLUSTER else record.cluster,
         "public": public,
         "held": is_held(objects, record.file_hash),
+    }
+
+
+def newest_faces(snapshot: Snapshot, objects: ObjectFolder | None) -> dict[str, Any] | None:
+    """Return the first faces of the newest public batch, with its block; None before there is one."""
+    rows = snapshot.chain.reader.scan(Table.LOOKS, reverse=True, limit=1)
+    place = next((Place.decode(key) for key, _ in rows), None)
+    statement = None if place is None else snapshot.chain.statement_at(place)
+    if place is None or statement is None:
+        return None
+    return {
+        "height": place.height,
+        "block_hash": (snapshot.chain.block_hash(place.height) or b"").hex(),
+        "batch": statement.id.hex(),
+        "faces": face_page((statement,), objects, number=1, per_page=NEWEST_FACES),
     }
 
 

@@ -27,7 +27,7 @@ from ..api.views.trail import trail_view
 from ..genesis_file import params_to_json
 from ..wire.limits import MAX_HTTP_BODY_BYTES
 from .audit import audit, examine
-from .faces import face_page, is_held
+from .faces import face_page, is_held, newest_faces
 from .rendering import render, static_files
 
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -45,13 +45,17 @@ async def _page(request: web.Request, template: str, **values: Any) -> web.Respo
 
 
 async def index(request: web.Request) -> web.Response:
-    """The tip and the latest blocks."""
+    """The tip, the newest faces and the latest blocks."""
     text = request.query.get("before")
     before = None if text is None else read_uint(text, "before")
-    listed = await context_of(request).reader.view(
-        lambda snapshot: blocks_view(snapshot, before=before, limit=BLOCKS_PER_PAGE)
-    )
-    return await _page(request, "index.html", listed=listed, is_latest=before is None)
+    context = context_of(request)
+
+    def compute(snapshot: Snapshot) -> tuple[Any, Any]:
+        listed = blocks_view(snapshot, before=before, limit=BLOCKS_PER_PAGE)
+        return listed, newest_faces(snapshot, context.objects) if before is None else None
+
+    listed, newest = await context.reader.view(compute)
+    return await _page(request, "index.html", listed=listed, newest=newest, is_latest=before is None)
 
 
 async def block(request: web.Request) -> web.Response:

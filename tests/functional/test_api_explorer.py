@@ -42,6 +42,20 @@ async def test_index_lists_the_newest_blocks_and_earlier_ones() -> None:
         assert block.hash.hex() not in older
 
 
+async def test_index_shows_the_newest_public_faces(tmp_path: Path) -> None:
+    async with serve(objects=tmp_path) as served:
+        assert "Newest faces" not in await served.page("/")
+        told = await register(served.node, 20)
+        private, header = picture_batch([make_picture(80)], public=False)
+        await served.node.put(SUBMITTER, private, header)
+        await served.node.seal(3)
+        write_objects(tmp_path, told.pictures)
+        page = await served.page("/")
+        assert page.count('<img class="face') == 18
+        assert f'href="/statement/{told.batch.id.hex()}"' in page
+        assert make_picture(80).pixel_hash.hex() not in page
+
+
 async def test_block_page_shows_held_faces_and_says_which_are_not(tmp_path: Path) -> None:
     async with serve(objects=tmp_path) as served:
         told = await register(served.node)
