@@ -22,6 +22,7 @@ _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @click.command(
+    short_help="Trace an image or a hash to its origin.",
     epilog=examples(
         "facechain audit face.png",
         "facechain audit 3f7a…c2 --json",
@@ -115,6 +116,7 @@ def _write_proof(found: Audit, path: Path) -> None:
 
 
 @click.command(
+    short_help="Check a proof file without a node.",
     epilog=examples(
         "facechain verify face.png face.fcproof --network genesis.json",
         "facechain verify face.png face.fcproof --network genesis.json --json",
