@@ -30,7 +30,7 @@ GRID = 32
 BLOCK = 16
 """Frequencies a side; 16 x 16 = 256 bits."""
 
-MATCH_DISTANCE = 40
+MATCH_DISTANCE = 48
 """Greatest distance at which an image is called an altered copy of a registered one.
 
 Chosen from what tests/bench/bench_looks.py measures on 32 x 32 faces of the embedded generator (table in
