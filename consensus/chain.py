@@ -227,12 +227,17 @@ class BlockTree:
         gone = []
         for node in sorted(self.nodes.values(), key=lambda item: -item.height):
             waits = not (node.has_body or node.invalid or self._children.get(node.hash))
-            if not waits or node.chainwork >= below or node.hash in keep or node is self.best_header:
+            if (
+                node.parent is None
+                or not waits
+                or node.chainwork >= below
+                or node.hash in keep
+                or node is self.best_header
+            ):
                 continue
             del self.nodes[node.hash]
             self._children.pop(node.hash, None)
-            if node.parent is not None:
-                self._children[node.parent.hash].remove(node)
+            self._children[node.parent.hash].remove(node)
             gone.append(node.hash)
         return tuple(gone)
 
@@ -243,26 +248,41 @@ class BlockTree:
 
         Candidates with less work than the tip are forgotten: they come back as ancestors of a better one.
         """
-        tip = self.tip
-        self._candidates = {node for node in self._candidates if node.chainwork > tip.chainwork}
+        work = self.tip.chainwork
+        self._candidates = {node for node in self._candidates if node.chainwork > work}
         for node in sorted(self._candidates, key=lambda item: (-item.chainwork, item.arrival)):
-            fork = self.fork_point(node)
-            if (fork.height >= checkpoint_height and tip.height - fork.height <= max_reorg) or fork is tip:
+            if self._refusal(node, checkpoint_height, max_reorg) is None:
                 return node
         return None
 
     def refused_candidates(self, *, checkpoint_height: int, max_reorg: int) -> tuple[HeaderNode, ...]:
         """Return chains with more work that the checkpoint or ``max_reorg`` keeps this node from."""
-        tip = self.tip
-        found = []
-        for node in self._candidates:
-            if node.chainwork > tip.chainwork:
-                fork = self.fork_point(node)
-                if fork is not tip and (
-                    fork.height < checkpoint_height or tip.height - fork.height > max_reorg
-                ):
-                    found.append(node)
-        return tuple(found)
+        better = (node for node in self._candidates if node.chainwork > self.tip.chainwork)
+        return tuple(node for node in better if self._refusal(node, checkpoint_height, max_reorg))
+
+    def check_reorg(self, node: HeaderNode, *, checkpoint_height: int, max_reorg: int) -> None:
+        """Say why a node does not move to ``node``, whatever its work.
+
+        Raises:
+            RuleViolation: below-checkpoint or max-reorg.
+        """
+        refusal = self._refusal(node, checkpoint_height, max_reorg)
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self, node: HeaderNode, checkpoint_height: int, max_reorg: int) -> RuleViolation | None:
+        tip, fork = self.tip, self.fork_point(node)
+        if fork is tip:
+            return None
+        if fork.height < checkpoint_height:
+            return RuleViolation(
+                "below-checkpoint", expected=f"a fork at height {checkpoint_height} or above", got=fork.height
+            )
+        if tip.height - fork.height > max_reorg:
+            return RuleViolation(
+                "max-reorg", expected=f"at most {max_reorg} blocks disconnected", got=tip.height - fork.height
+            )
+        return None
 
     def fork_point(self, node: HeaderNode) -> HeaderNode:
         """Return the last common block of the active chain and the chain of ``node``."""

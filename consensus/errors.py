@@ -64,12 +64,10 @@ _ALL: Final = (
     _rule("author-quota", "one author fills more of the block than the limit", punish=False),
     _rule("early-heartbeat", "an empty block comes before the heartbeat interval is over"),
     # statements
-    _rule("unknown-version", "a structure's version or kind is not known to this draft", punish=False),
     _rule("bad-signature", "the signature does not verify under the author's key", cacheable=False),
     _rule("unauthorized-author", "no role of the author allows this kind of statement", punish=False),
     _rule("bad-sequence", "the sequence number is not the author's next one", punish=False),
     _rule("expired-statement", "the statement's last valid height is past", punish=False),
-    _rule("duplicate-statement", "a statement with this id is there already", punish=False),
     _rule("bad-payload", "the payload breaks a rule of its kind"),
     _rule("payload-mismatch", "the payload does not hash to the header's payload hash", cacheable=False),
     _rule("state-conflict", "what the payload asks for does not fit the state of this chain", punish=False),

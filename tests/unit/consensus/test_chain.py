@@ -56,6 +56,32 @@ def test_missing_bodies_are_the_lowest_first() -> None:
     assert build.tree.missing_bodies(limit=0) == ()
 
 
+def test_missing_bodies_towards_another_chain_than_the_best() -> None:
+    build = TreeBuilder()
+    withheld = build.line(0, 5, body=False)
+    honest = build.line(0, 3, body=False)
+    assert build.tree.missing_bodies(limit=2) == (withheld[0], withheld[1])
+    assert build.tree.missing_bodies(limit=2, towards=honest[-1]) == (honest[0], honest[1])
+    assert build.tree.without_body(honest[1]) == (honest[1], honest[0])
+
+
+def test_headers_that_wait_for_nothing_good_are_forgotten() -> None:
+    build = TreeBuilder()
+    active = build.line(0, 4)
+    build.tree.set_tip(active[-1])
+    weak = build.line(0, 3, body=False)
+    kept = build.line(0, 3, body=False)
+    strong = build.line(0, 6, body=False)
+    gone = build.tree.forget_waiting({kept[1].hash}, below=active[-1].chainwork)
+    assert set(gone) == {node.hash for node in (*weak, kept[2])}
+    assert all(build.tree.get(node.hash) is node for node in (*active, *kept[:2], *strong))
+    assert build.tree.forget_waiting((), below=2**255) == (kept[1].hash, kept[0].hash)
+    assert build.tree.best_header is strong[-1]
+    again = build.tree.restore(build.made[5])
+    build.tree.mark_body(again)
+    assert again.linked
+
+
 def test_invalid_block_takes_its_descendants_along() -> None:
     build = TreeBuilder()
     line = build.line(0, 3)
