@@ -304,6 +304,10 @@ class Node:
         """Return how many peers are known to hold a statement."""
         return self.hub.relay.holders(leaf)
 
+    async def settled(self) -> None:
+        """Wait until no change of chain and mempool is half-way."""
+        await self.runner.call(lambda: None)
+
     async def submit(self, statements: Sequence[Statement]) -> Sequence[Submission]:
         """Take statements into the durable mempool and tell peers."""
         answers = await self.runner.submit(statements)

@@ -5,11 +5,11 @@ Owns nothing but the names: the node, the reader of snapshots, the object folder
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import web
 
@@ -20,8 +20,11 @@ from .limits import IDLE_SECONDS, OBJECT_QUOTA_BYTES, READ_BODY_SECONDS, REQUEST
 from .metrics import Metrics
 from .objects import ObjectFolder
 from .port import NodePort
+from .problems import STATEMENT_NOT_FOUND, ApiProblem
 from .snapshot import Snapshot, SnapshotReader
 from .views.statements import Pooled
+
+T = TypeVar("T")
 
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -89,6 +92,21 @@ class ApiContext:
             holders=0 if statement is None else self.node.holders(statement.leaf),
             drop=pool.dropped(statement_id),
         )
+
+    async def statement_view(self, statement_id: bytes, compute: Callable[[Snapshot, Pooled], T]) -> T:
+        """Return what `compute` makes of a statement; what is not found is looked for again once settled.
+
+        The mempool is read before the snapshot: a statement leaves it only after its block is in the store.
+        """
+        try:
+            pooled = self.pooled(statement_id)
+            return await self.reader.view(lambda snapshot: compute(snapshot, pooled))
+        except ApiProblem as problem:
+            if problem.code != STATEMENT_NOT_FOUND:
+                raise
+        await self.node.settled()
+        pooled = self.pooled(statement_id)
+        return await self.reader.view(lambda snapshot: compute(snapshot, pooled))
 
     def next_sequence(self, author: bytes, snapshot: Snapshot) -> int:
         """Return the sequence that the author's next statement must carry to be taken in."""

@@ -94,3 +94,11 @@ class NodePort(Protocol):
         Those that are `queued` in the answer are on disk. Store errors are raised and acknowledge nothing.
         """
         ...
+
+    async def settled(self) -> None:
+        """Wait until no change of chain and mempool is half-way.
+
+        In the middle of a reorganisation a statement may be on neither: it left its block and is not back in
+        the mempool yet.
+        """
+        ...

@@ -27,6 +27,9 @@ RULE_STATUS: Final[Mapping[str, int]] = MappingProxyType(
 """HTTP status by rule; every other rule is 422."""
 
 
+STATEMENT_NOT_FOUND: Final = "statement-not-found"
+
+
 class ApiProblem(Exception):
     """A request is answered with an error."""
 

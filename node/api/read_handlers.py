@@ -27,7 +27,7 @@ from .views.accounts import account_view, proposals_view, roles_view
 from .views.blocks import block_view, blocks_view
 from .views.images import find_places, image_view, looks_view
 from .views.network import genesis_view, live_status, peer_view, stored_status
-from .views.statements import statement_view
+from .views.statements import statement_bytes, statement_view
 from .views.trail import trail_view
 
 OCTETS: Final = "application/octet-stream"
@@ -125,20 +125,17 @@ async def get_statement(request: web.Request) -> web.Response:
     """Answer with a statement and its receipt, or with its encoded bytes."""
     statement_id = path_hash(request, "id")
     context = context_of(request)
-    pooled = context.pooled(statement_id)
-    if not wants_bytes(request):
-        return web.json_response(
-            await context.reader.view(lambda snapshot: statement_view(snapshot, statement_id, pooled))
+    if wants_bytes(request):
+        return _octets(
+            await context.statement_view(
+                statement_id, lambda snapshot, pooled: statement_bytes(snapshot, statement_id, pooled)
+            )
         )
-    found = await context.reader.view(lambda snapshot: snapshot.chain.statement(statement_id))
-    statement = pooled.statement if found is None else found[1]
-    if statement is None:
-        raise not_found(
-            "statement-not-found",
-            f"statement {statement_id.hex()} is not held by this node",
-            got=statement_id.hex(),
+    return web.json_response(
+        await context.statement_view(
+            statement_id, lambda snapshot, pooled: statement_view(snapshot, statement_id, pooled)
         )
-    return _octets(statement.encode())
+    )
 
 
 async def get_batches_by_root(request: web.Request) -> web.Response:

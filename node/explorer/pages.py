@@ -22,7 +22,7 @@ from ..api.views.accounts import account_view, proposals_view, role_entries, rol
 from ..api.views.blocks import block_view, blocks_view, find_block
 from ..api.views.images import image_view
 from ..api.views.network import live_status, peer_view, stored_status
-from ..api.views.statements import statement_view
+from ..api.views.statements import Pooled, statement_view
 from ..api.views.trail import trail_view
 from ..genesis_file import params_to_json
 from ..wire.limits import MAX_HTTP_BODY_BYTES
@@ -79,16 +79,15 @@ async def statement(request: web.Request) -> web.Response:
     statement_id = path_hash(request, "id")
     number = query_uint(request, "page", 1, maximum=PAGE_MAX, minimum=1)
     context = context_of(request)
-    pooled = context.pooled(statement_id)
 
-    def compute(snapshot: Snapshot) -> tuple[Any, Any]:
+    def compute(snapshot: Snapshot, pooled: Pooled) -> tuple[Any, Any]:
         found = snapshot.chain.statement(statement_id)
         held = pooled.statement if found is None else found[1]
         statements = () if held is None else (held,)
         faces = face_page(statements, context.objects, number=number, per_page=FACES_PER_PAGE)
         return statement_view(snapshot, statement_id, pooled), faces
 
-    view, faces = await context.reader.view(compute)
+    view, faces = await context.statement_view(statement_id, compute)
     return await _page(request, "statement.html", statement=view, faces=faces)
 
 

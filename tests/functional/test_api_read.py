@@ -1,5 +1,7 @@
+import asyncio
 import base64
 import json
+import threading
 
 from facechain.cli.answers import Account, BlockName, NodeStatus, Proposals, Roles, StatementStatus
 from facechain.consensus.block import SealedHeader
@@ -138,6 +140,25 @@ async def test_statement_that_expired_tells_its_reason() -> None:
         assert answer["receipt"] == "refused"
         assert answer["refused"]["code"] == "expired-statement"
         assert "expired-statement" in str(StatementStatus.of(answer).refusal)
+
+
+async def test_statement_between_chain_and_mempool_is_waited_for() -> None:
+    async with serve() as served:
+        payload, header = picture_batch([make_picture(1)])
+        statement = served.node.sign(SUBMITTER, payload, header)
+        go_on = threading.Event()
+
+        def come_back() -> None:
+            go_on.wait(20)
+            served.node.runner.mempool.submit([statement])
+
+        change = asyncio.create_task(served.node.runner.call(come_back))
+        asked = asyncio.create_task(served.get(f"/v1/statements/{statement.id.hex()}"))
+        done, _ = await asyncio.wait({asked}, timeout=0.3)
+        assert not done
+        go_on.set()
+        assert (await asked)["receipt"] == "queued"
+        await change
 
 
 async def test_batches_by_root_finds_waiting_and_sealed_ones() -> None:

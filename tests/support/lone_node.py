@@ -88,6 +88,9 @@ class LoneNode:
     async def submit(self, statements: Sequence[Statement]) -> Sequence[Submission]:
         return await self.runner.submit(statements)
 
+    async def settled(self) -> None:
+        await self.runner.call(lambda: None)
+
     def _on_update(self, update: ChainUpdate, drops: Sequence[Drop]) -> None:
         tip = update.connected[-1]
         self.events.publish(

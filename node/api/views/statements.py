@@ -24,7 +24,7 @@ from ....consensus.payloads import (
 from ....consensus.statement import ABSENT, NEVER_EXPIRES, BatchHeader, Statement
 from ...chain_index import Place
 from ...mempool import Drop
-from ..problems import not_found
+from ..problems import STATEMENT_NOT_FOUND, not_found
 from ..snapshot import Snapshot
 from .blocks import JsonObject
 
@@ -98,7 +98,7 @@ def statement_view(snapshot: Snapshot, statement_id: bytes, pooled: Pooled) -> J
     drop = pooled.drop if place is None and pooled.statement is None else None
     if place is None and statement is None and drop is None:
         raise not_found(
-            "statement-not-found",
+            STATEMENT_NOT_FOUND,
             f"statement {statement_id.hex()} is neither on the chain nor in this node's mempool",
             got=statement_id.hex(),
         )
@@ -115,6 +115,23 @@ def statement_view(snapshot: Snapshot, statement_id: bytes, pooled: Pooled) -> J
         else {"code": drop.code, "message": drop.message, "height": drop.height},
         **(_dropped_fields(drop) if statement is None else statement_fields(statement)),
     }
+
+
+def statement_bytes(snapshot: Snapshot, statement_id: bytes, pooled: Pooled) -> bytes:
+    """Return an encoded statement from the chain or the mempool.
+
+    Raises:
+        ApiProblem: 404 `statement-not-found`.
+    """
+    found = snapshot.chain.statement(statement_id)
+    statement = pooled.statement if found is None else found[1]
+    if statement is None:
+        raise not_found(
+            STATEMENT_NOT_FOUND,
+            f"statement {statement_id.hex()} is not held by this node",
+            got=statement_id.hex(),
+        )
+    return statement.encode()
 
 
 def _dropped_fields(drop: Drop | None) -> JsonObject:

@@ -13,7 +13,7 @@ from ....consensus.payloads import Stage
 from ....consensus.statement import ABSENT, Statement
 from ...chain_index import Place
 from ..limits import REFERENCES_MAX, TRAIL_STEPS_MAX
-from ..problems import not_found
+from ..problems import STATEMENT_NOT_FOUND, not_found
 from ..snapshot import Snapshot
 from .blocks import JsonObject
 from .statements import batch_view, stage_view
@@ -60,7 +60,7 @@ def trail_view(snapshot: Snapshot, start: bytes) -> JsonObject:
 
 def _unknown(start: bytes) -> Exception:
     return not_found(
-        "statement-not-found",
+        STATEMENT_NOT_FOUND,
         f"stage {start.hex()} is not on the chain, or its body was pruned here",
         expected="the id of a confirmed stage or image batch",
         got=start.hex(),
