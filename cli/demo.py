@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ from .testnet_process import terminating, uninterrupted
 if TYPE_CHECKING:
     from .demo_story import Demonstration
 
+NEEDED: Final = ("torch", "sklearn", "fsspec")
 SHEET: Final = Path("demo-out/contact-sheet.png")
 
 
@@ -39,6 +41,7 @@ def demo(*, sheet: Path, keep: bool) -> None:
     """
     from .demo_story import Demonstration
 
+    _check_installed()
     with terminating():
         story = Demonstration(root=Path(tempfile.mkdtemp(prefix="facechain-demo-")), sheet=sheet.absolute())
         try:
@@ -48,6 +51,13 @@ def demo(*, sheet: Path, keep: bool) -> None:
     failures = story.outcome.failures()
     if failures:
         raise CheckFailedError("the demo did not show what it must", got="; ".join(failures))
+
+
+def _check_installed() -> None:
+    """Raise ModuleNotFoundError now for what the producer would miss after some seconds."""
+    for name in NEEDED:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def _finish(story: Demonstration, *, keep: bool) -> None:

@@ -241,16 +241,21 @@ class Demonstration:
         self, *arguments: str, seconds: float, show: bool = False
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of facechain; `show` passes its talk on."""
-        return subprocess.run(
-            own_command(*arguments),
-            env=clean_environment(),
-            cwd=self.root,
-            stdout=subprocess.PIPE,
-            stderr=None if show else subprocess.PIPE,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                own_command(*arguments),
+                env=clean_environment(),
+                cwd=self.root,
+                stdout=subprocess.PIPE,
+                stderr=None if show else subprocess.PIPE,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CheckFailedError(
+                f"facechain {arguments[0]}", expected=f"an end within {seconds:g} s", got="none"
+            ) from None
 
 
 async def _wait_for_batch(url: str, face: bytes) -> Registered:
