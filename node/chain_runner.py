@@ -4,24 +4,39 @@ Owns the order of all changes to the chain and the mempool. The header tree is c
 validation, transactions and the durable mempool run in the thread ``chain-writer`` while the lock is
 held. Blocks that arrive while a transaction is being synced are taken together by the next one, so
 catch-up and rapid mining commit in groups without a timer.
+
+A change runs to its end even when its caller is cancelled. When the store fails (a full disk, a read error),
+the caller gets the error, what was committed before stays readable, and :meth:`ChainRunner.retry` goes on
+where it stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
+from ..consensus.apply import Checked
 from ..consensus.block import Block
-from ..consensus.errors import ConsensusError, RuleViolation
+from ..consensus.errors import ConsensusError, DecodeError, RuleViolation
 from ..consensus.statement import Statement
-from .chainstate import ChainState, ChainUpdate, InvalidBlock, Template
-from .mempool import Drop, DurableMempool, MempoolLimits, MempoolRefusal, Submission, Tip
+from ..consensus.validation import check_payload_hash
+from .chain_index import references
+from .chainstate import ChainState, ChainUpdate, InvalidBlock
+from .mempool import Drop, DurableMempool, MempoolLimits, MempoolRefusal, SequenceGap, Submission, Tip
 from .mempool.limits import DEFAULT_LIMITS
+from .mempool.pool import FIXABLE
+from .moves import Moves
+from .orphans import Orphans
+from .store.errors import StoreError
+from .store.port import Writer
+from .store.schema import Table
+from .template import Template
 
 T = TypeVar("T")
 
@@ -31,6 +46,18 @@ OnChecked = Callable[[Block], None]
 OnUpdate = Callable[[ChainUpdate, Sequence[Drop]], None]
 """Told of every move of the tip, after it is durable and the mempool followed."""
 
+Refused = tuple[bytes, ConsensusError]
+"""Hash of a block and the rule that it broke."""
+
+Relayed = tuple[Statement, RuleViolation | MempoolRefusal | None]
+
+OnRelayed = Callable[[Sequence[Relayed]], None]
+"""Told of statements that waited for another one and were tried again."""
+
+PROBE_KEY = b"probe"
+
+_log = logging.getLogger(__name__)
+
 
 class ChainRunner:
     """See the module's text. An async context manager; opened with :meth:`open`."""
@@ -39,10 +66,19 @@ class ChainRunner:
         """Drive an open chain state and mempool."""
         self.chain = chain
         self.mempool = mempool
+        self.orphans = Orphans()
+        self.trouble: StoreError | None = None
+        """Why the store does not take changes at present; None while it does."""
         self._clock_ms = clock_ms
         self._lock = asyncio.Lock()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chain-writer")
+        self._changes: set[asyncio.Task[Any]] = set()
         self._listeners: list[OnUpdate] = []
+        self._unfollowed = Moves()
+        """Moves of the chain that the mempool does not know of yet."""
+        self._untold = Moves()
+        """Moves of the chain that the subscribers do not know of yet."""
+        self.on_relayed: OnRelayed = lambda _results: None
 
     @classmethod
     def open(
@@ -61,110 +97,245 @@ class ChainRunner:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the running change finish, then stop the thread."""
-        async with self._lock:
-            await asyncio.to_thread(self._executor.shutdown)
+        """Let the changes that were begun finish, then stop the thread."""
+        while self._changes:
+            await asyncio.wait(tuple(self._changes))
+        await asyncio.to_thread(self._executor.shutdown)
 
     def subscribe(self, listener: OnUpdate) -> None:
         """Call ``listener`` on the loop after every move of the tip."""
         self._listeners.append(listener)
 
+    # Running changes.
+
     async def call(self, work: Callable[[], T]) -> T:
         """Run ``work`` in the writer thread while nothing else changes chain or mempool."""
+        return await self._whole(self._locked(work))
+
+    async def _locked(self, work: Callable[[], T]) -> T:
         async with self._lock:
             return await self._run(work)
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        """Run in the thread and wait for the end even when cancelled: half a change is never abandoned."""
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
+    async def _on_mempool(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in the thread on a mempool that stands on the tip."""
+        async with self._lock:
+            await self._follow()
+            return await self._run(work)
+
+    async def _whole(self, change: Coroutine[Any, Any, T]) -> T:
+        """Run a change to its end, even when the caller is cancelled: half of one is never left behind."""
+        task = asyncio.create_task(self._watched(change), name="chain change")
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
+
+    async def _watched(self, change: Coroutine[Any, Any, T]) -> T:
         try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait((future,))
+            return await change
+        except StoreError as error:
+            if self.trouble is None:
+                _log.critical("the store fails, nothing new is taken until it works again: %s", error)
+            self.trouble = error
             raise
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def retry(self) -> None:
+        """Go on where a failure of the store stopped a change; raises StoreError when it fails again."""
+        await self._whole(self._retry())
+
+    async def _retry(self) -> None:
+        async with self._lock:
+            await self._move()
+            await self._run(self._probe)
+            if self.trouble is not None:
+                _log.warning("the store works again")
+                self.trouble = None
+
+    def _probe(self) -> None:
+        """Make a durable change that leaves nothing behind: it fails as long as the disk is full or broken."""
+
+        def change(writer: Writer) -> None:
+            writer.put(Table.META, PROBE_KEY, b"")
+            writer.delete(Table.META, PROBE_KEY)
+
+        self.chain.store.transact(change)
+
+    # Blocks.
 
     async def add_blocks(
         self, blocks: Sequence[Block], on_checked: OnChecked
     ) -> tuple[ChainUpdate, list[Refused]]:
         """Check and add whole blocks, then move to the best tip in as few transactions as possible.
 
-        Returns the move, and the blocks that broke a rule with that rule.
-        """
-        refused: list[Refused] = []
-        async with self._lock:
-            for block in blocks:
-                try:
-                    await self._accept(block, on_checked)
-                except ConsensusError as error:
-                    refused.append((block, error))
-            update = await self._advance()
-        by_hash = {block.hash: block for block in blocks}
-        refused += [(by_hash[item], error) for item, error in update.refused if item in by_hash]
-        return update, refused
+        Returns the move, and the blocks that broke a rule with that rule; earlier blocks may be among them.
 
-    async def _accept(self, block: Block, on_checked: OnChecked) -> None:
-        node = self.chain.accept_header(block.sealed, now_ms=self._clock_ms())
-        if node.has_body:
-            return
-        if node.parent is not None and node.parent.invalid:
-            raise RuleViolation("bad-prevblk", expected="a valid parent", got=node.parent.hash.hex())
-        await self._run(lambda: self.chain.check_new_body(block))
-        self.chain.accept_body(block)
+        Raises:
+            StoreError: the store failed; whatever was connected before is told to the subscribers.
+        """
+        return await self._whole(self._add_blocks(blocks, on_checked))
+
+    async def _add_blocks(
+        self, blocks: Sequence[Block], on_checked: OnChecked
+    ) -> tuple[ChainUpdate, list[Refused]]:
+        async with self._lock:
+            refused, fresh = self._take_headers(blocks)
+            wrong = await self._run(lambda: [self._check_body(block) for block in fresh]) if fresh else []
+            for block, error in zip(fresh, wrong, strict=True):
+                if error is None:
+                    self._take_body(block, on_checked)
+                else:
+                    refused.append((block.hash, error))
+            update = await self._move()
+        return update, [*refused, *update.refused]
+
+    def _take_headers(self, blocks: Sequence[Block]) -> tuple[list[Refused], list[Block]]:
+        """Add headers to the tree; return what is refused, and the blocks whose bodies are new."""
+        refused: list[Refused] = []
+        fresh: dict[bytes, Block] = {}
+        for block in blocks:
+            try:
+                node = self.chain.accept_header(block.sealed, now_ms=self._clock_ms())
+                if node.parent is not None and node.parent.invalid:
+                    raise RuleViolation("bad-prevblk", expected="a valid parent", got=node.parent.hash.hex())
+            except ConsensusError as error:
+                refused.append((block.hash, error))
+                continue
+            if not node.has_body:
+                fresh.setdefault(block.hash, block)
+        return refused, list(fresh.values())
+
+    def _check_body(self, block: Block) -> ConsensusError | None:
+        try:
+            self.chain.check_new_body(block)
+        except ConsensusError as error:
+            return error
+        return None
+
+    def _take_body(self, block: Block, on_checked: OnChecked) -> None:
+        node = self.chain.accept_body(block)
         if node.linked and node is self.chain.tree.best_header:
-            on_checked(block)
+            _guarded(partial(on_checked, block), "relaying a block")
+
+    async def _move(self) -> ChainUpdate:
+        """Move to the best tip, and let mempool and subscribers follow as far as it got."""
+        try:
+            return await self._advance()
+        finally:
+            await self._follow()
 
     async def _advance(self) -> ChainUpdate:
-        chain, pool = self.chain, self.mempool.pool
-        disconnected: list[Block] = []
-        connected: list[Block] = []
-        refused: list[tuple[bytes, ConsensusError]] = []
+        chain, moves = self.chain, Moves()
         while (plan := chain.next_plan()) is not None:
             try:
-                done = await self._run(partial(chain.execute, plan, verified=pool))
+                done = await self._run(partial(chain.execute, plan, verified=self.mempool.pool))
             except InvalidBlock as found:
-                chain.refuse(found)
-                refused.append((found.node.hash, found.error))
+                await self._refuse(found)
+                moves.refused.append((found.node.hash, found.error))
                 continue
             chain.settle(done)
-            disconnected = [*reversed(done.disconnected), *disconnected]
-            connected.extend(done.connected)
+            for sums in (moves, self._unfollowed, self._untold):
+                sums.add(done.disconnected, done.connected)
         if chain.wants_flush:
             await self._run(lambda: chain.store.transact(chain.flush_pending))
             chain.forget_flushed()
-        update = ChainUpdate(
-            disconnected=tuple(disconnected), connected=tuple(connected), refused=tuple(refused)
-        )
-        if update.changed:
-            await self._follow(update)
-        return update
+        return moves.update()
 
-    async def _follow(self, update: ChainUpdate) -> None:
-        drops = await self._run(
-            partial(self.mempool.on_update, connected=update.connected, disconnected=update.disconnected)
-        )
-        for listener in self._listeners:
-            listener(update, drops)
+    async def _refuse(self, found: InvalidBlock) -> None:
+        sealed = self.chain.mark_refused(found)
+        try:
+            await self._run(partial(self.chain.keep_refusal, found.node.hash, sealed))
+        except StoreError as error:
+            _log.warning("block %s is refused, until a restart only: %s", found.node.hash.hex(), error)
+
+    async def _follow(self) -> None:
+        """Bring the mempool to the chain's tip, and tell of the moves, once, even when the mempool fails."""
+        if not self._unfollowed:
+            return
+        update, drops = self._unfollowed.update(), tuple[Drop, ...]()
+        try:
+            drops = await self._run(
+                partial(self.mempool.on_update, connected=update.connected, disconnected=update.disconnected)
+            )
+            self._unfollowed = Moves()
+        finally:
+            news, self._untold = self._untold, Moves()
+            if news:
+                for listener in self._listeners:
+                    _guarded(partial(listener, news.update(), drops), "following a new tip")
+        await self._try_orphans(item for block in update.connected for item in block.body.statements)
+
+    # Statements.
 
     async def submit(self, statements: Sequence[Statement]) -> tuple[Submission, ...]:
-        """Take statements from a submitter; those that are queued in the answer are on disk."""
-        return await self.call(lambda: self.mempool.submit(statements))
+        """Take statements from a submitter; those that are queued in the answer are on disk.
+
+        Raises:
+            StoreError: the store failed, and nothing was acknowledged.
+        """
+        return await self._whole(self._submit(statements))
+
+    async def _submit(self, statements: Sequence[Statement]) -> tuple[Submission, ...]:
+        async with self._lock:
+            await self._follow()
+            answers = await self._run(lambda: self.mempool.submit(statements))
+            await self._try_orphans(answer.statement for answer in answers if answer.queued)
+        return answers
 
     async def relay(self, statements: Sequence[Statement]) -> list[Relayed]:
         """Take statements from peers; each is returned with None when it is new here, or why it was refused.
 
-        A statement that was here already is left out.
+        A statement that was here already is left out. One that came before another that it needs is kept
+        and tried again after that one; then it is in the answer too.
         """
-        return await self.call(lambda: self._relay(statements))
+        return await self._whole(self._on_mempool(lambda: self._relay(statements)))
 
-    def _relay(self, statements: Sequence[Statement]) -> list[Relayed]:
+    def _relay(self, statements: Iterable[Statement]) -> list[Relayed]:
         results: list[Relayed] = []
-        for statement in statements:
+        waiting = list(reversed(list(statements)))
+        while waiting:
+            statement = waiting.pop()
             try:
-                if not self.mempool.relay(statement).known:
-                    results.append((statement, None))
+                known = self.mempool.relay(statement).known
             except (RuleViolation, MempoolRefusal) as error:
+                self._keep_orphan(statement, error)
                 results.append((statement, error))
+                continue
+            if not known:
+                results.append((statement, None))
+            waiting.extend(reversed(self.orphans.take_after(statement)))
         return results
+
+    def _keep_orphan(self, statement: Statement, error: RuleViolation | MempoolRefusal) -> None:
+        """Keep a statement that another one on its way may make good, if its author may speak at all."""
+        if isinstance(error, SequenceGap):
+            near = error.got - error.expected <= self.mempool.pool.limits.author_statements
+            if near and self._may_be_said(statement):
+                self.orphans.keep(statement)
+        elif error.code in FIXABLE:
+            self.orphans.keep(statement, references(Checked(statement, statement.decode_payload())))
+
+    def _may_be_said(self, statement: Statement) -> bool:
+        """Tell whether the author has a role and signed this: whatever else it breaks is seen later."""
+        with open_tip(self.chain) as tip:
+            if not tip.state.roles_at(statement.author, tip.height + 1):
+                return False
+        try:
+            check_payload_hash(statement)
+            statement.decode_payload()
+        except (RuleViolation, DecodeError):
+            return False
+        return statement.has_valid_signature(self.chain.network_id)
+
+    async def _try_orphans(self, arrived: Iterable[Statement]) -> None:
+        """Try what waited for statements that came by another way than `relay`."""
+        if not len(self.orphans):
+            return
+        freed = [item for statement in arrived for item in self.orphans.take_after(statement)]
+        if freed:
+            results = await self._run(lambda: self._relay(freed))
+            _guarded(partial(self.on_relayed, results), "relaying statements")
 
     async def template(self, producer: bytes, now_ms: int) -> Template:
         """Build the next block from the mempool; raises RuleViolation when the key may not seal it."""
@@ -174,11 +345,15 @@ class ChainRunner:
                 self.mempool.select(), producer=producer, now_ms=now_ms, verified=self.mempool.pool
             )
 
-        return await self.call(build)
+        return await self._whole(self._on_mempool(build))
 
 
-Refused = tuple[Block, ConsensusError]
-Relayed = tuple[Statement, RuleViolation | MempoolRefusal | None]
+def _guarded(tell: Callable[[], None], what: str) -> None:
+    """Tell a listener; its own fault is its own, and not that of the change it is told of."""
+    try:
+        tell()
+    except Exception:  # noqa: BLE001 - whatever a listener does, the change is made
+        _log.exception("%s failed", what)
 
 
 @contextmanager

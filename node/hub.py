@@ -371,7 +371,8 @@ class PeerHub:
         sources = {item.block.hash: item.peer for item in ready}
         _, refused = await self._runner.add_blocks([item.block for item in ready], self._announce)
         for block, error in refused:
-            self._blame(sources[block.hash], error)
+            if block in sources:
+                self._blame(sources[block], error)
         self.perform(self.sync.on_tip_changed(time.monotonic()))
 
     async def _admit(self, received: Sequence[StatementReceived]) -> None:
@@ -380,7 +381,7 @@ class PeerHub:
             if error is None:
                 self.relay.on_accepted(statement)
                 self.on_admitted()
-            else:
+            elif statement.leaf in sources:
                 self._blame(sources[statement.leaf], error)
         self.perform(self.relay.flush())
 

@@ -25,7 +25,7 @@ from .api.events import EventHub, ReceiptChanged, TipChanged
 from .api.port import NodeStatus, PeerInfo
 from .api.server import ApiServer
 from .chain_runner import ChainRunner
-from .chainstate import ChainPolicy, ChainState, ChainUpdate, Template
+from .chainstate import ChainPolicy, ChainState, ChainUpdate
 from .config import NodeConfig
 from .config_kinds import Endpoint
 from .dialer import Dialer
@@ -37,6 +37,7 @@ from .peer_store import load_book, save_book
 from .protocol.peers import AddressBook
 from .store.lmdb_store import LmdbStore
 from .store.port import Store
+from .template import Template
 from .wire.handshake import LocalNode
 from .wire.limits import ConnectionLimits
 from .wire.tls import open_identity

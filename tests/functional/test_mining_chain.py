@@ -8,11 +8,12 @@ import pytest
 
 from facechain.consensus.block import Block
 from facechain.node.chain_runner import ChainRunner
-from facechain.node.chainstate import ChainState, Template
+from facechain.node.chainstate import ChainState
 from facechain.node.mining.controller import MinerController, MiningSituation, mining_situation
 from facechain.node.mining.workers import HashlibWorkers
 from facechain.node.service import SystemClock, clock_ms
 from facechain.node.store.lmdb_store import LmdbStore
+from facechain.node.template import Template
 from support.deadline import eventually
 from support.ledger import PRODUCER, Ledger, ledger_key
 

@@ -1,0 +1,47 @@
+"""Moves of the chain that add up: what several plans did, as one.
+
+Owns the sum: a block that went on and came off again (or the other way round) is in neither list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..consensus.block import Block
+from ..consensus.errors import ConsensusError
+from .chainstate import ChainUpdate
+
+
+@dataclass(slots=True)
+class Moves:
+    """See the module's text."""
+
+    disconnected: dict[bytes, Block] = field(default_factory=dict)
+    connected: dict[bytes, Block] = field(default_factory=dict)
+    refused: list[tuple[bytes, ConsensusError]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is left to follow."""
+        return bool(self.disconnected or self.connected)
+
+    def add(self, disconnected: Sequence[Block], connected: Sequence[Block]) -> None:
+        """Add one move, its blocks in the order of their heights or the reverse."""
+        for block in disconnected:
+            if self.connected.pop(block.hash, None) is None:
+                self.disconnected[block.hash] = block
+        for block in connected:
+            if self.disconnected.pop(block.hash, None) is None:
+                self.connected[block.hash] = block
+
+    def update(self) -> ChainUpdate:
+        """Return the sum, oldest block first."""
+        return ChainUpdate(
+            disconnected=_by_height(self.disconnected),
+            connected=_by_height(self.connected),
+            refused=tuple(self.refused),
+        )
+
+
+def _by_height(blocks: dict[bytes, Block]) -> tuple[Block, ...]:
+    return tuple(sorted(blocks.values(), key=lambda block: block.header.height))
