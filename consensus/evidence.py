@@ -5,7 +5,7 @@ and the node fills it from one snapshot of its store. The *anchor* is the newest
 prover had: its state root commits to the roles of all heights, to the named statements and to the
 hashes of all its ancestors, so everything older hangs on it by Merkle paths.
 
-Source: ``docs/protocol.md``, section "Evidence"; ``docs/audit.md``.
+Source: ``docs/audit.md``, section "The proof file".
 """
 
 from __future__ import annotations

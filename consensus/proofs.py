@@ -4,7 +4,7 @@ Owns the order of the layers and what each of them means. It trusts nothing in t
 part is recomputed or checked against a hash or a signature. What it cannot judge, it does not claim:
 it sees the work of a few headers only, never that of the whole chain (``docs/audit.md``).
 
-Source: ``docs/protocol.md``, section "Evidence".
+Source: ``docs/audit.md``, section "The layers".
 """
 
 from __future__ import annotations

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facechain.cli import delivery, outbox
+from facechain.cli.client import NodeClient
 from facechain.cli.main import run
 from facechain.consensus.kinds import StageType
 from facechain.gan.batchfolder import BatchFacts, encode_images, write_batch
 from facechain.gan.stages import StageRecord
+from facechain.node.batch_folder import read_batch
 from facechain.node.genesis_file import GenesisDocument, write_document
 from facechain.node.keystore import Keystore
 from support.api_thread import ApiThread
@@ -74,8 +77,8 @@ def images(folder: Path, count: int = 3, *, start: int = 0) -> Path:
     return folder
 
 
-def produced(path: Path, count: int = 4) -> Path:
-    random = np.random.Generator(np.random.PCG64(3))
+def produced(path: Path, count: int = 4, *, seed: int = 3) -> Path:
+    random = np.random.Generator(np.random.PCG64(seed))
     stages = (
         StageRecord(label="dataset", stage_type=StageType.DATASET, name="faces"),
         StageRecord(label="training", stage_type=StageType.TRAINING, name="a model", inputs=("dataset",)),
@@ -241,6 +244,74 @@ def test_what_a_node_forgot_is_offered_again_as_it_was_signed(
         again = output(capsys, *submit(tmp_path / "batch", "--api", other.url, "--wait", "1"))
     assert again["batches"] == first["batches"]
     assert again["level"] == "sealed"
+
+
+class Crash(BaseException):
+    """What SIGKILL is to a process: nothing that follows is run."""
+
+
+class Fuse:
+    """Stops a command before or after its n-th durable write or request."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left, self.is_set = 0, False
+        self._wrap(monkeypatch, outbox, "write_durably")
+        self._wrap(monkeypatch, outbox, "_sync")
+        request = NodeClient._request
+
+        async def fused(client: NodeClient, *arguments: Any, **options: Any) -> Any:
+            self._burn()
+            answer = await request(client, *arguments, **options)
+            self._burn()
+            return answer
+
+        monkeypatch.setattr(NodeClient, "_request", fused)
+
+    def _wrap(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+        inner = getattr(module, name)
+
+        def fused(*arguments: Any) -> None:
+            self._burn()
+            inner(*arguments)
+            self._burn()
+
+        monkeypatch.setattr(module, name, fused)
+
+    def _burn(self) -> None:
+        if self.is_set:
+            self.left -= 1
+            if self.left <= 0:
+                raise Crash
+
+
+def test_a_crash_at_any_step_loses_nothing_and_says_nothing_twice(
+    keeper: ApiThread, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Each round submits other images, so the rounds share one chain."""
+    fuse = Fuse(monkeypatch)
+    monkeypatch.setattr(delivery, "POLL_SECONDS", 0.01)
+    steps, finished = 0, False
+    while not finished:
+        steps += 1
+        path = produced(tmp_path / str(steps), 2, seed=steps)
+        fuse.left, fuse.is_set = steps, True
+        try:
+            assert run([*submit(path), "--json"]) == 0
+            finished = True
+        except Crash:
+            fuse.is_set = False
+            assert run(["submit", "--resume", "--wait", "1", "--json"]) == 0, capsys.readouterr().err
+            capsys.readouterr()
+            again = output(capsys, *submit(path, "--wait", "1"))
+            assert (again["complete"], again["images"]) == (True, 2)
+        capsys.readouterr()
+        registered = read_batch(path).records
+        with keeper.node.chain.snapshot() as chain:
+            for record in registered:
+                assert len(chain.claims_of_pixels(record.pixel_hash, limit=9)) == 1, f"step {steps}"
+    assert steps > 20
+    with keeper.node.chain.view() as state:
+        assert state.next_sequence(SUBMITTER.public) == 4 + steps
 
 
 def test_a_key_without_a_role_is_refused_and_the_batch_kept(
