@@ -164,7 +164,8 @@ class Delivery:
         )
         if item.id is not None:
             ids[item.label] = item.id
-            self._outbox.keep_stage(network, author, encoded, item.id)
+            if known != item.id:
+                self._outbox.keep_stage(network, author, encoded, item.id)
 
     async def _say_part(self, part: Part, item: Item, ids: dict[str, bytes]) -> None:
         header = part_header(self.draft, self.parts, part, ids)
