@@ -122,6 +122,8 @@ KNOWN: Final = {
     "facechain.node.data_dir.DataDirError": ExitCode.REFUSED,
     "facechain.node.store.errors.StoreError": ExitCode.REFUSED,
     "facechain.node.store.errors.StoreCorrupt": ExitCode.FAILED,
+    "facechain.node.block_store.StoreDamaged": ExitCode.FAILED,
+    "facechain.node.maintenance.damage.StoreDamage": ExitCode.FAILED,
     "facechain.node.chainstate.ChainMismatch": ExitCode.REFUSED,
     "facechain.node.wire.faults.WireError": ExitCode.UNREACHABLE,
     "facechain.node.wire.faults.ListenFailed": ExitCode.REFUSED,

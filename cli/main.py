@@ -34,6 +34,9 @@ _TRIAL: Final = "Try it on this machine"
 COMMANDS: Final = {
     "node": Entry(section=_NETWORK, target="cli.node:node", summary="Run a peer of the network."),
     "network": Entry(section=_NETWORK, target="cli.network:network", summary="Found a network."),
+    "db": Entry(
+        section=_NETWORK, target="cli.db:db", summary="Check, repair, back up and prune a node's store."
+    ),
     "submit": Entry(section=_PROOF, target="cli.submit:submit", summary="Sign and submit a batch of images."),
     "audit": Entry(
         section=_PROOF, target="cli.audit:audit", summary="Trace an image or a hash to its origin."

@@ -44,6 +44,8 @@ class Table(StrEnum):
     """block hash -> header record"""
     BODIES = "bodies"
     """block hash -> encoded body; prunable"""
+    PRUNED = "pruned"
+    """block hash -> statement headers, signatures and sizes of a body that was dropped"""
     UNDO = "undo"
     """block hash -> encoded delta"""
     ACTIVE = "active"

@@ -1,0 +1,66 @@
+"""What a check of a store found to be wrong, as one line that names the place.
+
+Owns the error and the translation of a rule's or decoder's failure into it. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from ...consensus.errors import ConsensusError
+from ...consensus.kv import MissingNode
+
+VALUE_HEX_MAX = 80
+"""Characters of a value that are shown."""
+
+ADVICE = "restore a backup, try 'facechain db reindex', or remove the store's folder and sync again"
+
+
+class StoreDamage(Exception):
+    """The store holds something that its own headers, bodies or signatures contradict."""
+
+    code: ClassVar[str] = "store-damage"
+
+    def __init__(self, place: str, *, expected: str, got: str) -> None:
+        """Name the place and keep both sides."""
+        super().__init__(f"{place}: expected {expected}, got {got}")
+        self.place = place
+
+    def diagnostics(self) -> str:
+        """Return the damage as one line for a person."""
+        return f"{self.code}: {self}; {ADVICE}"
+
+
+class MaintenanceRefused(Exception):
+    """What was asked for cannot be done with this store; nothing was changed."""
+
+    code: ClassVar[str] = "refused"
+
+    def diagnostics(self) -> str:
+        """Return the refusal as one line for a person."""
+        return f"{self.code}: {self}"
+
+
+def shown(value: bytes | None) -> str:
+    """Return a value as text for an error line."""
+    if value is None:
+        return "nothing"
+    text = value.hex()
+    return text if len(text) <= VALUE_HEX_MAX else f"{text[:VALUE_HEX_MAX]}… ({len(value)} bytes)"
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Turn a failed rule, decoder or tree inside into damage at a place."""
+    try:
+        yield
+    except (ConsensusError, MissingNode, ValueError) as error:
+        raise StoreDamage(place, expected="what its hash commits to", got=str(error)) from error
+
+
+def check_same(place: str, expected: bytes | None, got: bytes | None) -> None:
+    """Raise StoreDamage when two values differ."""
+    if expected != got:
+        raise StoreDamage(place, expected=shown(expected), got=shown(got))

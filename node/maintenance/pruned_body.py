@@ -1,0 +1,122 @@
+"""What is kept of a body that was dropped: headers, signatures and sizes of its statements.
+
+Owns that row and the sum over index rows that can no longer be derived from a body. What is kept still has
+the body root that the block's header commits to, so who signed what, and when, stays provable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ...consensus.block import Body, body_root
+from ...consensus.encoding import as_array, as_bytes, as_list, as_uint, pack, unpack
+from ...consensus.hashing import sha256
+from ...consensus.statement import StatementHeader
+from ..chain_index import Row
+from ..store.schema import Table
+
+PRUNED_ROWS_KEY: Final = b"pruned-rows"
+"""Key in META: sum of the digests of all index rows of dropped payloads, and how many they are."""
+PAYLOAD_TABLES: Final = frozenset({Table.PIXELS, Table.FILES, Table.LOOKS, Table.REFERENCES})
+"""Index tables whose rows are made from payloads."""
+
+_SUM_BYTES: Final = 32
+_FIELDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StatementStub:
+    """A statement without its payload."""
+
+    header_bytes: bytes
+    signature: bytes
+    size_bytes: int
+    """Length of the whole encoded statement."""
+
+    @property
+    def header(self) -> StatementHeader:
+        """The decoded header; raises DecodeError."""
+        return StatementHeader.decode(self.header_bytes)
+
+    @property
+    def id(self) -> bytes:
+        """The statement's id."""
+        return sha256(self.header_bytes)
+
+    @property
+    def leaf(self) -> bytes:
+        """The leaf under the body root."""
+        return sha256(self.header_bytes + self.signature)
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedBody:
+    """The stubs of a dropped body, in order."""
+
+    stubs: tuple[StatementStub, ...]
+
+    @classmethod
+    def of(cls, body: Body) -> PrunedBody:
+        """Keep what is kept of a body."""
+        return cls(
+            tuple(
+                StatementStub(item.header_bytes, item.signature, item.size_bytes) for item in body.statements
+            )
+        )
+
+    def root(self) -> bytes:
+        """Return the body root."""
+        return body_root(tuple(stub.leaf for stub in self.stubs), sum(stub.size_bytes for stub in self.stubs))
+
+    def encode(self) -> bytes:
+        """Return the row: an array of [header bin, signature bin, size uint]."""
+        return pack([[[stub.header_bytes, stub.signature, stub.size_bytes] for stub in self.stubs]])
+
+    @classmethod
+    def decode(cls, data: bytes) -> PrunedBody:
+        """Read a row; raises DecodeError."""
+        (items,) = as_array(unpack(data, max_bytes=len(data), max_items=len(data)), "pruned body", 1)
+        return cls(tuple(_stub(item) for item in as_list(items, "stubs", max_items=len(data))))
+
+
+def _stub(item: object) -> StatementStub:
+    header, signature, size = as_array(item, "stub", _FIELDS)
+    return StatementStub(
+        as_bytes(header, "statement header"), as_bytes(signature, "signature", size=64), as_uint(size, "size")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RowSum:
+    """A sum over a set of rows that does not depend on their order: it finds damage, and stops no forger."""
+
+    total: int = 0
+    count: int = 0
+
+    def add(self, rows: Iterable[Row]) -> RowSum:
+        """Return the sum with more rows in it."""
+        total, count = self.total, self.count
+        for table, key, value in rows:
+            text = b"%d %s %d %s %s" % (len(table), table.encode(), len(key), key, value)
+            total = (total + int.from_bytes(hashlib.sha256(text).digest(), "big")) % (1 << 8 * _SUM_BYTES)
+            count += 1
+        return RowSum(total, count)
+
+    def encode(self) -> bytes:
+        """Return sum (32 bytes) followed by count u64."""
+        return self.total.to_bytes(_SUM_BYTES, "big") + self.count.to_bytes(8, "big")
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> RowSum:
+        """Read 40 bytes; None is the empty sum."""
+        if data is None:
+            return cls()
+        return cls(int.from_bytes(data[:_SUM_BYTES], "big"), int.from_bytes(data[_SUM_BYTES:], "big"))
+
+
+def payload_rows(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield those of a block's index rows that are made from payloads."""
+    return (row for row in rows if row[0] in PAYLOAD_TABLES)

@@ -1,0 +1,108 @@
+"""Level 3 of `db verify`, first half: every index row, in both directions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from ...consensus.apply import Checked
+from ...consensus.block import Body
+from ...consensus.statement import ABSENT
+from ..chain_index import BODY_DECODE_BYTES_MAX, Place, Row, block_rows
+from ..store.port import Reader
+from ..store.schema import Table
+from .damage import StoreDamage, at, check_same
+from .progress import STEP_ROWS
+from .pruned_body import PAYLOAD_TABLES, PRUNED_ROWS_KEY, PrunedBody, RowSum
+from .verify import Job, Level
+
+INDEX_TABLES = (
+    Table.ACTIVE,
+    Table.STATEMENTS,
+    Table.BATCHES,
+    Table.PIXELS,
+    Table.FILES,
+    Table.LOOKS,
+    Table.REFERENCES,
+)
+_HEIGHT_AT = {Table.PIXELS: 32, Table.FILES: 32, Table.LOOKS: 0, Table.REFERENCES: 32}
+"""Where the height begins in the keys of tables whose rows are made from payloads."""
+
+
+def rows_of(height: int, block_hash: bytes, body: Body) -> Iterator[Row]:
+    """Return the index rows of a block of the active chain; raises DecodeError."""
+    checked = [Checked(statement, statement.decode_payload()) for statement in body.statements]
+    return block_rows(height, block_hash, checked)
+
+
+def pruned_rows(height: int, block_hash: bytes, body: PrunedBody) -> Iterator[Row]:
+    """Return those index rows of a block that follow from its statements' headers alone."""
+    yield Table.ACTIVE, height.to_bytes(8, "big"), block_hash
+    for index, stub in enumerate(body.stubs):
+        place = Place(height, index).encode()
+        yield Table.STATEMENTS, stub.id, place
+        header = stub.header
+        if header.batch is not None:
+            root = header.batch.records_root or ABSENT
+            yield Table.BATCHES, header.author + root + place, stub.id
+
+
+def read_body(reader: Reader, block_hash: bytes) -> Body:
+    """Return a stored body; raises StoreDamage."""
+    with at(f"body of block {block_hash.hex()}"):
+        return Body.decode(reader.get(Table.BODIES, block_hash) or b"", max_bytes=BODY_DECODE_BYTES_MAX)
+
+
+def check_indexes(job: Job) -> None:
+    """Derive every row from the bodies and look it up; then nothing else may be in the tables."""
+    counted: Counter[str] = Counter()
+    last = len(job.active)
+    for height, block_hash in enumerate(job.active):
+        counted.update(_check_rows(job.reader, height, _block_rows(job, height, block_hash)))
+        if height % STEP_ROWS == 0:
+            job.progress("indexes", height, last)
+    job.progress("indexes", last, last)
+    dropped = _check_dropped(job)
+    for table in INDEX_TABLES:
+        expected, got = counted[table] + dropped[table], job.reader.count(table)
+        if expected != got:
+            raise StoreDamage(f"table '{table}'", expected=f"{expected} rows", got=f"{got} rows")
+    job.report.note(
+        Level.INDEXES, "index rows: derived from bodies, looked up, none besides", sum(counted.values())
+    )
+
+
+def _block_rows(job: Job, height: int, block_hash: bytes) -> Iterable[Row]:
+    with at(f"index rows of block {block_hash.hex()}"):
+        if 0 < height < job.report.pruned_below:
+            kept = PrunedBody.decode(job.reader.get(Table.PRUNED, block_hash) or b"")
+            return list(pruned_rows(height, block_hash, kept))
+        return list(rows_of(height, block_hash, read_body(job.reader, block_hash)))
+
+
+def _check_rows(reader: Reader, height: int, rows: Iterable[Row]) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for table, key, value in rows:
+        counted[table] += 1
+        found = reader.get(table, key)
+        if found != value:
+            check_same(f"table '{table}', key {key.hex()} (height {height})", value, found)
+    return counted
+
+
+def _check_dropped(job: Job) -> Counter[str]:
+    """Rows of dropped payloads cannot be derived again: their sum was kept when they were dropped."""
+    counted: Counter[str] = Counter()
+    if not job.report.pruned_below:
+        return counted
+    found = RowSum()
+    for table in sorted(PAYLOAD_TABLES):
+        start = _HEIGHT_AT[Table(table)]
+        for key, value in job.reader.scan(table):
+            if int.from_bytes(key[start : start + 8], "big") < job.report.pruned_below:
+                found = found.add([(table, key, value)])
+                counted[table] += 1
+    kept = RowSum.decode(job.reader.get(Table.META, PRUNED_ROWS_KEY))
+    check_same("sum over index rows of dropped bodies", kept.encode(), found.encode())
+    job.report.note(Level.INDEXES, "index rows of dropped payloads: against their kept sum", found.count)
+    return counted
