@@ -36,6 +36,9 @@ class Frame(IntEnum):
     """SHA-256 of everything before this frame."""
 
 
+_KINDS: Final = frozenset(map(int, Frame))
+
+
 class SnapshotWriter:
     """Writes frames and keeps their checksum."""
 
@@ -75,7 +78,7 @@ def read_frames(file: BinaryIO) -> Iterator[tuple[Frame, bytes]]:
     while True:
         head = take(_FRAME.size)
         number, size = _FRAME.unpack(head)
-        if number not in Frame or size > BODY_DECODE_BYTES_MAX:
+        if number not in _KINDS or size > BODY_DECODE_BYTES_MAX:
             raise DecodeError("snapshot frame", expected="a known kind and length", got=f"{number}, {size}")
         content = take(size)
         if number == Frame.END:

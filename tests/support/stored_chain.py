@@ -32,8 +32,9 @@ class StoredChain:
 def busy_block(builder: ChainBuilder, name: str, *, parent: Block | None = None, records: int = 3) -> Block:
     """Mine a block with a stage and a batch."""
     stage = builder.statement(SUBMITTER, make_stage(name=name), parent=parent)
-    batch = builder.batch(PRODUCER, records, name=name)
-    return builder.mine([stage, batch] if parent is None else [stage], parent=parent)
+    if parent is not None:
+        return builder.mine([stage], parent=parent)
+    return builder.mine([stage, builder.batch(PRODUCER, records, name=name)])
 
 
 def fill_store(folder: Path, *, blocks: int = 8, records: int = 3) -> StoredChain:
@@ -65,7 +66,8 @@ def fill_store(folder: Path, *, blocks: int = 8, records: int = 3) -> StoredChai
             chain.accept_block(block, now_ms=NOW_MS)
         assert chain.tree.tip.hash == active[-1].hash
         pool = DurableMempool.open(store, chain.params, chain.network_id, lambda: open_tip(chain))
-        promised = builder.statement(SUBMITTER, make_stage(name="promised"))
+        sequence = builder.view().next_sequence(SUBMITTER.public)
+        promised = builder.statement(SUBMITTER, make_stage(name="promised"), sequence=sequence)
         (answer,) = pool.submit([promised])
         assert answer.queued, answer.refusal
     return StoredChain(builder=builder, active=active, side=side, promised=promised)
