@@ -41,6 +41,9 @@ TAKEN: Final = frozenset({"bad-sequence", "sequence-taken", "sequence-gap"})
 
 KEPT: Final = "the batch is kept in the outbox, run `facechain submit --resume`"
 
+pause = asyncio.sleep
+"""How time passes between two questions to a node."""
+
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, in all)."""
 
@@ -252,7 +255,7 @@ class Delivery:
                 seconds = error.retry_after_seconds
                 if seconds is None or seconds > self._seconds_left():
                     raise
-                await asyncio.sleep(seconds)
+                await pause(seconds)
 
     def _seconds_left(self) -> float:
         return self._deadline - asyncio.get_running_loop().time()
@@ -280,7 +283,7 @@ class Delivery:
                     got=f"{done}, {self._note().level}",
                     advice="the node keeps it; run `facechain submit --resume` to follow it further",
                 )
-            await asyncio.sleep(POLL_SECONDS)
+            await pause(POLL_SECONDS)
             await self._say_all()
         if wait:
             self._on_progress("wait", wait, wait)

@@ -19,6 +19,7 @@ from facechain.gan.stages import StageRecord
 from facechain.node.batch_folder import read_batch
 from facechain.node.genesis_file import GenesisDocument, write_document
 from facechain.node.keystore import Keystore
+from facechain.node.mempool import MempoolLimits
 from support.api_thread import ApiThread
 from support.chain import PRODUCER, STRANGER, SUBMITTER, make_genesis
 from support.pictures import altered, make_picture
@@ -312,6 +313,29 @@ def test_a_crash_at_any_step_loses_nothing_and_says_nothing_twice(
     assert steps > 20
     with keeper.node.chain.view() as state:
         assert state.next_sequence(SUBMITTER.public) == 4 + steps
+
+
+def test_a_busy_node_is_given_the_time_that_it_asks_for(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    thread = ApiThread(make_genesis(heartbeat_ms=0, spacing_ms=3_000, half_life_ms=600_000))
+    thread.node.limits = MempoolLimits(statements=3)
+    asked: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        """Let time pass on the node's side: a block empties its mempool."""
+        asked.append(seconds)
+        thread.seal()
+
+    with thread:
+        monkeypatch.setenv("FACECHAIN_API", thread.url)
+        monkeypatch.setenv("FACECHAIN_API_TOKEN", thread.token)
+        code, err = failure(capsys, *submit(produced(tmp_path / "batch"), "--timeout", "1"))
+        assert (code, "mempool-full" in err, "kept in the outbox" in err) == (5, True, True)
+        monkeypatch.setattr(delivery, "pause", sleep)
+        receipt = output(capsys, *submit(tmp_path / "batch"))
+    assert receipt["complete"]
+    assert asked == [3.0]
 
 
 def test_a_key_without_a_role_is_refused_and_the_batch_kept(
