@@ -26,6 +26,9 @@ WORKERS_MAX: Final = 256
 MODULE: Final = "facechain.node.mining.worker"
 IMPORT_ROOT: Final = str(Path(__file__).parents[3])
 """Folder from which `facechain` was imported; the workers import it from there too."""
+END_SECONDS: Final = 2.0
+"""For a worker to end by itself once its input is closed; it looks after every chunk of about 30 ms."""
+
 CRASHES_IN_A_ROW_MAX: Final = 5
 """A worker that dies this often without one report is given up."""
 PASSED_ON: Final = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "PYTHONHOME")
@@ -208,9 +211,17 @@ async def _end(process: Process) -> int:
     """Let a worker end by closing its input, kill it otherwise; return its exit status."""
     if process.stdin is not None:
         process.stdin.close()
-    if process.returncode is None:
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            return await _drained(process)
+    except TimeoutError:
+        # Only now: killing a process that has ended already would take its exit status from the loop.
         with suppress(ProcessLookupError):
             process.kill()
-    # Draining the output lets the transport see the end of it and close.
+        return await _drained(process)
+
+
+async def _drained(process: Process) -> int:
+    """Read the output to its end, so that the transport closes, and return the exit status."""
     await process.communicate()
     return await process.wait()
