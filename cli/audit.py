@@ -27,7 +27,7 @@ _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
         "facechain audit face.png",
         "facechain audit 3f7a…c2 --json",
         "facechain audit face.png --proof face.fcproof --trust-network genesis.json",
-    )
+    ),
 )
 @click.argument("subject")
 @click.option(
@@ -120,7 +120,7 @@ def _write_proof(found: Audit, path: Path) -> None:
     epilog=examples(
         "facechain verify face.png face.fcproof --network genesis.json",
         "facechain verify face.png face.fcproof --network genesis.json --json",
-    )
+    ),
 )
 @click.argument("image", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.argument("proof", type=click.Path(path_type=Path, dir_okay=False, exists=True))
