@@ -60,9 +60,14 @@ class Delivery:
         open_key: Callable[[], LedgerKey],
         timeout_seconds: float,
         folder: BatchFolder | None = None,
+        with_objects: bool | None = None,
         on_progress: Progress = lambda *_: None,
     ) -> None:
-        """`folder`: the images, when they were read already; otherwise they are read again to be uploaded."""
+        """`folder`: the images, when they were read already; otherwise they are read again to be uploaded.
+
+        `with_objects`: whether to upload them; None leaves it to what was asked for at first.
+        """
+        self._with_objects = with_objects
         self._client = client
         self._outbox = outbox
         self._group = group
@@ -262,7 +267,8 @@ class Delivery:
 
     async def _send_objects(self) -> None:
         draft = self.draft
-        if not draft.public or not draft.with_objects:
+        wanted = draft.with_objects if self._with_objects is None else self._with_objects
+        if not draft.public or not wanted:
             self._objects = {"sent": 0, "skipped": "not asked for" if draft.public else "a private batch"}
             return
         if self._objects.get("sent") and not self._objects.get("skipped"):

@@ -156,7 +156,15 @@ def submit_batch_folder(
         outbox = Outbox.of(target.data_dir)
         group = outbox.keep(draft, folder.records, folder.looks)
         return _deliver(
-            target, outbox, group, key=key, wait=wait, folder=folder, progress=progress, on_receipt=on_receipt
+            target,
+            outbox,
+            group,
+            key=key,
+            wait=wait,
+            folder=folder,
+            with_objects=with_objects,
+            progress=progress,
+            on_receipt=on_receipt,
         )
 
 
@@ -168,6 +176,7 @@ def _deliver(
     key: str,
     wait: int,
     folder: BatchFolder | None,
+    with_objects: bool | None,
     progress: Progress,
     on_receipt: Callable[[SubmissionReceipt], object],
 ) -> SubmissionReceipt:
@@ -184,6 +193,7 @@ def _deliver(
             open_key=lambda: open_key(target.data_dir, key, target.passphrases),
             timeout_seconds=target.timeout,
             folder=folder,
+            with_objects=with_objects,
             on_progress=progress,
         )
         started.append(delivery)
@@ -222,6 +232,7 @@ def _resume_all(target: Target, *, wait: int, key: str | None, as_json: bool) ->
                     key=key or draft.key,
                     wait=wanted,
                     folder=None,
+                    with_objects=None,
                     progress=progress,
                     on_receipt=receipts.append,
                 )

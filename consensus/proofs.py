@@ -281,7 +281,7 @@ class _Walk:
         above = anchor.height - self.block.height + 1
         named = "no trusted network given" if self.trusted is None else "the trusted network"
         vouched = "no checkpoint" if checkpoint is None else f"checkpoint at height {checkpoint[0]}"
-        tip = f"{above} confirmations, tip {anchor.height} {anchor.hash.hex()}, {vouched}"
+        tip = f"confirmations {above}, tip {anchor.height} {anchor.hash.hex()}, {vouched}"
         return Status.PASSED, f"{tip}; network {genesis.network_id.hex()} ({named})"
 
     def _check_ancestor(self, height: int, block_hash: bytes, path: tuple[bytes, ...]) -> None:

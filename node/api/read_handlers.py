@@ -191,7 +191,7 @@ async def get_evidence(request: web.Request) -> web.Response:
             raise not_found(error.code, error.diagnostics(), got=digest.hex()) from error
 
     response = _octets(await context_of(request).reader.view(build))
-    response.headers["Content-Disposition"] = f'attachment; filename="{digest.hex()[:16]}.facechain-proof"'
+    response.headers["Content-Disposition"] = f'attachment; filename="{digest.hex()[:16]}.fcproof"'
     return response
 
 

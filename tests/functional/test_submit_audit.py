@@ -155,6 +155,8 @@ def test_the_same_batch_again_is_the_same_receipt(node: ApiThread, tmp_path: Pat
     assert again["resubmission"]
     assert again["batches"] == first["batches"]
     assert (again["level"], again["confirmations"]) == ("confirmed", 3)
+    assert output(capsys, *submit(path, "--no-objects"))["objects"] == {"sent": 0, "skipped": "not asked for"}
+    assert "objects-disabled" in output(capsys, *submit(path))["objects"]["skipped"]
     with node.node.chain.view() as state:
         assert state.next_sequence(SUBMITTER.public) == 1
 
