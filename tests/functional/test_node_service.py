@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from pathlib import Path
 
@@ -126,7 +127,7 @@ async def test_peers_of_another_network_only_is_an_error_that_names_both(
     async with live_node(tmp_path / "a", make_genesis(name="another")) as stranger:
         with pytest.raises(WrongNetworkPeers) as caught:
             async with live_node(tmp_path / "b", genesis, peers=[stranger]) as node:
-                await node.until(lambda: False, 10)
+                await asyncio.wait((node.running,), timeout=20)
         text = caught.value.diagnostics()
         assert genesis.network_id.hex() in text
         assert make_genesis(name="another").network_id.hex() in text

@@ -26,6 +26,8 @@ class LiveNode:
 
     node: Node
     addresses: Addresses
+    running: asyncio.Task[None]
+    """Ends when the node stops, by itself or because it was told to."""
 
     @property
     def height(self) -> int:
@@ -67,7 +69,7 @@ async def live_node(
         if running.done():
             await running
         try:
-            yield LiveNode(node, started.result())
+            yield LiveNode(node, started.result(), running)
         finally:
             stop.set()
             await running
