@@ -21,18 +21,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..consensus.apply import Checked
 from ..consensus.block import Block
-from ..consensus.errors import ConsensusError, DecodeError, RuleViolation
+from ..consensus.errors import ConsensusError, RuleViolation
 from ..consensus.statement import Statement
-from ..consensus.validation import check_payload_hash
-from .chain_index import references
 from .chainstate import ChainState, ChainUpdate, InvalidBlock
-from .mempool import Drop, DurableMempool, MempoolLimits, MempoolRefusal, SequenceGap, Submission, Tip
+from .intake import Intake, Relayed
+from .mempool import Drop, DurableMempool, MempoolLimits, Submission, Tip
 from .mempool.limits import DEFAULT_LIMITS
-from .mempool.pool import FIXABLE
 from .moves import Moves
-from .orphans import Orphans
 from .store.errors import StoreError
 from .store.port import Writer
 from .store.schema import Table
@@ -49,8 +45,6 @@ OnUpdate = Callable[[ChainUpdate, Sequence[Drop]], None]
 Refused = tuple[bytes, ConsensusError]
 """Hash of a block and the rule that it broke."""
 
-Relayed = tuple[Statement, RuleViolation | MempoolRefusal | None]
-
 OnRelayed = Callable[[Sequence[Relayed]], None]
 """Told of statements that waited for another one and were tried again."""
 
@@ -66,7 +60,7 @@ class ChainRunner:
         """Drive an open chain state and mempool."""
         self.chain = chain
         self.mempool = mempool
-        self.orphans = Orphans()
+        self.intake = Intake(chain, mempool)
         self.trouble: StoreError | None = None
         """Why the store does not take changes at present; None while it does."""
         self._clock_ms = clock_ms
@@ -289,52 +283,15 @@ class ChainRunner:
         A statement that was here already is left out. One that came before another that it needs is kept
         and tried again after that one; then it is in the answer too.
         """
-        return await self._whole(self._on_mempool(lambda: self._relay(statements)))
-
-    def _relay(self, statements: Iterable[Statement]) -> list[Relayed]:
-        results: list[Relayed] = []
-        waiting = list(reversed(list(statements)))
-        while waiting:
-            statement = waiting.pop()
-            try:
-                known = self.mempool.relay(statement).known
-            except (RuleViolation, MempoolRefusal) as error:
-                self._keep_orphan(statement, error)
-                results.append((statement, error))
-                continue
-            if not known:
-                results.append((statement, None))
-            waiting.extend(reversed(self.orphans.take_after(statement)))
-        return results
-
-    def _keep_orphan(self, statement: Statement, error: RuleViolation | MempoolRefusal) -> None:
-        """Keep a statement that another one on its way may make good, if its author may speak at all."""
-        if isinstance(error, SequenceGap):
-            near = error.got - error.expected <= self.mempool.pool.limits.author_statements
-            if near and self._may_be_said(statement):
-                self.orphans.keep(statement)
-        elif error.code in FIXABLE:
-            self.orphans.keep(statement, references(Checked(statement, statement.decode_payload())))
-
-    def _may_be_said(self, statement: Statement) -> bool:
-        """Tell whether the author has a role and signed this: whatever else it breaks is seen later."""
-        with open_tip(self.chain) as tip:
-            if not tip.state.roles_at(statement.author, tip.height + 1):
-                return False
-        try:
-            check_payload_hash(statement)
-            statement.decode_payload()
-        except (RuleViolation, DecodeError):
-            return False
-        return statement.has_valid_signature(self.chain.network_id)
+        return await self._whole(self._on_mempool(lambda: self.intake.relay(statements)))
 
     async def _try_orphans(self, arrived: Iterable[Statement]) -> None:
         """Try what waited for statements that came by another way than `relay`."""
-        if not len(self.orphans):
+        if not len(self.intake.orphans):
             return
-        freed = [item for statement in arrived for item in self.orphans.take_after(statement)]
+        freed = [item for statement in arrived for item in self.intake.orphans.take_after(statement)]
         if freed:
-            results = await self._run(lambda: self._relay(freed))
+            results = await self._run(lambda: self.intake.relay(freed))
             _guarded(partial(self.on_relayed, results), "relaying statements")
 
     async def template(self, producer: bytes, now_ms: int) -> Template:

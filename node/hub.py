@@ -262,7 +262,7 @@ class PeerHub:
 
     def on_statements(self, link: PeerLink, message: Statements) -> list[Action]:
         """Take a Statements."""
-        actions, statements = self.relay.on_statements(link.id, message.statements)
+        actions, statements = self.relay.on_statements(link.id, message.statements, time.monotonic())
         return actions + self.sync.on_statements(link.id, statements, time.monotonic())
 
     def on_not_found(self, link: PeerLink, message: NotFound) -> list[Action]:

@@ -1,22 +1,28 @@
 """Statement relay by inventory and request, as a state machine.
 
 Owns which leaves each peer is known to hold, which were asked of whom and until when, and what is
-still to be announced. It validates nothing: statements leave as `StatementReceived` and come back
-through `on_accepted` once the mempool took them.
+still to be announced. It checks that a statement is the one that was asked for and no more: statements
+leave as `StatementReceived` and come back through `on_accepted` once the mempool took them.
+
+A peer is asked for a few groups of leaves at a time; what else it offers waits for its turn. A group that is
+answered in part is asked for again as long as answers bring something; one that is not answered goes to
+other peers that offered the same, and otherwise to the end of the peer's own queue.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
-from ...consensus.errors import DecodeError
+from ...consensus.errors import DecodeError, RuleViolation
 from ...consensus.statement import Statement
+from ...consensus.validation import check_payload_hash
 from ..wire.chunks import cut_statements
 from ..wire.limits import MAX_INVENTORY
 from ..wire.messages import GetStatements, Inventory, Missing, NotFound
-from .actions import Action, PeerId, Punish, Send, StatementReceived
+from .actions import Action, Drop, PeerId, Punish, Send, StatementReceived
 from .assembly import StatementByLeaf
 
 
@@ -26,31 +32,39 @@ class RelayLimits:
 
     known_per_peer: int = 50_000
     """Leaves remembered per peer."""
+    offers_per_peer: int = 20_000
+    """Leaves that a peer offered and that wait to be asked for; inventory beyond it is passed over."""
+    announce_per_peer: int = 50_000
+    """Leaves that wait to be announced to a peer; the oldest are passed over."""
+    groups_per_peer: int = 4
+    """Requests that one peer may owe an answer to."""
     request_timeout: float = 15.0
-    """After it, another peer that has the statement is asked."""
-    requests_per_peer: int = 5_000
-    """Leaves that one peer may owe at once; inventory beyond it is passed over."""
+    """After it, another peer that has the statements is asked."""
     request_size: int = 1_000
     """Leaves in one request."""
+    stalls_until_drop: int = 4
+    """Requests in a row that a peer may leave unanswered."""
 
 
 DEFAULT_LIMITS = RelayLimits()
 
 
 @dataclass(slots=True)
-class _Peer:
-    known: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
-    announce: dict[bytes, None] = field(default_factory=dict)
-    owes: set[bytes] = field(default_factory=set)
-    requests: int = 0
-    """Requests that are not answered yet."""
+class _Group:
+    """Leaves of one request, in its order."""
+
+    leaves: dict[bytes, None]
+    deadline: float
 
 
 @dataclass(slots=True)
-class _Request:
-    peer: PeerId
-    deadline: float
-    others: list[PeerId] = field(default_factory=list)
+class _Peer:
+    known: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    announce: dict[bytes, None] = field(default_factory=dict)
+    offers: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    """Leaves that it has and that nobody was asked for yet, or somebody else was."""
+    groups: list[_Group] = field(default_factory=list)
+    stalls: int = 0
 
 
 class Relay:
@@ -61,54 +75,50 @@ class Relay:
         self._source = source
         self._limits = limits
         self._peers: dict[PeerId, _Peer] = {}
-        self._requests: dict[bytes, _Request] = {}
+        self._asked: dict[bytes, PeerId] = {}
+        self._checking: dict[bytes, None] = {}
+        """Leaves that came and that the mempool has not judged yet."""
 
     def on_connected(self, peer: PeerId, mempool: Iterable[bytes]) -> list[Action]:
         """Offer a new peer everything in the mempool."""
         self._peers[peer] = _Peer(announce=dict.fromkeys(mempool))
-        return self.flush()
+        return self.flush((peer,))
 
     def on_disconnected(self, peer: PeerId, now: float) -> list[Action]:
         """Forget a peer; ask others for what it owed."""
         state = self._peers.pop(peer, None)
         if state is None:
             return []
-        for request in self._requests.values():
-            if peer in request.others:
-                request.others.remove(peer)
-        return self._ask_others(state.owes, now)
+        for group in state.groups:
+            self._release(peer, group.leaves)
+        return self._ask_all(now)
 
     def on_inventory(self, peer: PeerId, message: Inventory, now: float) -> list[Action]:
         """Ask for what is new; remember the peer as another source of what was asked elsewhere."""
         state = self._peers[peer]
-        wanted: list[bytes] = []
         for leaf in message.leaves:
             self._note_known(state, leaf)
-            if self._source(leaf) is not None:
-                continue
-            request = self._requests.get(leaf)
-            if request is not None:
-                if peer != request.peer and peer not in request.others:
-                    request.others.append(peer)
-            elif len(state.owes) < self._limits.requests_per_peer:
-                wanted.append(leaf)
-                self._request(peer, leaf, now, [])
-        return self._ask(peer, wanted)
+            if not self._is_here(leaf) and len(state.offers) < self._limits.offers_per_peer:
+                state.offers[leaf] = None
+        return self._ask(peer, now)
 
     def on_get_statements(self, peer: PeerId, message: GetStatements) -> list[Action]:
         """Serve statements by leaf, as many as one message holds."""
         state = self._peers[peer]
-        found = [item.encode() for leaf in message.leaves if (item := self._source(leaf)) is not None]
+        found = [item for leaf in message.leaves if (item := self._source(leaf)) is not None]
         if not found:
             return [Send(peer, NotFound(missing=Missing.STATEMENT, hashes=message.leaves))]
-        for leaf in message.leaves:
-            self._note_known(state, leaf)
-        return [Send(peer, cut_statements(found))]
+        answer = cut_statements([item.encode() for item in found])
+        for item in found[: len(answer.statements)]:
+            self._note_known(state, item.leaf)
+        return [Send(peer, answer)]
 
-    def on_statements(self, peer: PeerId, encoded: Sequence[bytes]) -> tuple[list[Action], list[Statement]]:
-        """Take statements that came; return actions and the decoded statements.
+    def on_statements(
+        self, peer: PeerId, encoded: Sequence[bytes], now: float
+    ) -> tuple[list[Action], list[Statement]]:
+        """Take statements that came; return actions and the decoded statements, whose payloads are checked.
 
-        What the peer was asked for and did not send in this message is asked for again.
+        What the peer was asked for together with them and did not send is asked for again.
         """
         state = self._peers[peer]
         statements: list[Statement] = []
@@ -116,38 +126,72 @@ class Relay:
         for item in encoded:
             try:
                 statement = Statement.decode(item)
-            except DecodeError as error:
-                return [Punish(peer, error.code, error.message)], statements
+                check_payload_hash(statement)
+            except (DecodeError, RuleViolation) as error:
+                return [*actions, Punish(peer, error.code, error.message)], statements
             statements.append(statement)
             self._note_known(state, statement.leaf)
-            if self._requests.pop(statement.leaf, None) is not None:
+            if self._asked.get(statement.leaf) == peer:
+                self._checking[statement.leaf] = None
                 actions.append(StatementReceived(statement, peer))
-            state.owes.discard(statement.leaf)
-        state.requests = max(0, state.requests - 1)
-        if state.owes and actions and not state.requests:
-            actions += self._ask(peer, list(state.owes))
-        return actions, statements
+        self._on_answer(peer, state, {statement.leaf for statement in statements})
+        return [*actions, *self._ask(peer, now)], statements
+
+    def _on_answer(self, peer: PeerId, state: _Peer, leaves: Collection[bytes]) -> None:
+        """Close the groups that an answer belongs to; what is left of them is to be asked for first."""
+        for group in [item for item in state.groups if not item.leaves.keys().isdisjoint(leaves)]:
+            state.groups.remove(group)
+            state.stalls = 0
+            self._release(peer, group.leaves)
+            for leaf in reversed([leaf for leaf in group.leaves if leaf not in leaves]):
+                state.offers[leaf] = None
+                state.offers.move_to_end(leaf, last=False)
+        for leaf in leaves:
+            for other in self._peers.values():
+                other.offers.pop(leaf, None)
 
     def on_not_found(self, peer: PeerId, message: NotFound, now: float) -> list[Action]:
         """Ask another peer for what this one lacks."""
         state = self._peers[peer]
-        state.owes.difference_update(message.hashes)
-        state.requests = max(0, state.requests - 1)
-        return self._ask_others(
-            {leaf for leaf in message.hashes if leaf in self._requests and self._requests[leaf].peer == peer},
-            now,
-        )
+        missing = set(message.hashes)
+        for group in [item for item in state.groups if item.leaves.keys() <= missing]:
+            state.groups.remove(group)
+            state.stalls = 0
+            self._release(peer, group.leaves)
+        return self._ask_all(now)
+
+    def on_checked(self, statements: Iterable[Statement]) -> None:
+        """The mempool judged statements that came; one that it refused may be offered again."""
+        for statement in statements:
+            self._checking.pop(statement.leaf, None)
+
+    def _is_here(self, leaf: bytes) -> bool:
+        return leaf in self._checking or self._source(leaf) is not None
 
     def on_accepted(self, statement: Statement) -> None:
         """Queue a statement that the mempool took for every peer that does not know it; `flush` sends."""
         for state in self._peers.values():
             if statement.leaf not in state.known:
-                state.announce[statement.leaf] = None
+                self._announce(state, statement.leaf)
 
-    def flush(self) -> list[Action]:
-        """Send what is queued."""
+    def offer_again(self, leaves: Iterable[bytes]) -> None:
+        """Queue leaves for every peer, whatever it is known to hold: it may have had no room for them."""
+        for leaf in leaves:
+            for state in self._peers.values():
+                state.known.pop(leaf, None)
+                self._announce(state, leaf)
+
+    def _announce(self, state: _Peer, leaf: bytes) -> None:
+        state.announce[leaf] = None
+        while len(state.announce) > self._limits.announce_per_peer:
+            del state.announce[next(iter(state.announce))]
+
+    def flush(self, peers: Collection[PeerId] | None = None) -> list[Action]:
+        """Send what is queued for some peers (default: all)."""
         actions: list[Action] = []
         for peer, state in self._peers.items():
+            if not state.announce or (peers is not None and peer not in peers):
+                continue
             fresh = [leaf for leaf in state.announce if leaf not in state.known]
             state.announce.clear()
             for leaf in fresh:
@@ -160,14 +204,18 @@ class Relay:
 
     def on_tick(self, now: float) -> list[Action]:
         """Ask other peers for what is overdue."""
-        late: set[bytes] = set()
-        for leaf, request in self._requests.items():
-            if now >= request.deadline:
-                late.add(leaf)
-                state = self._peers.get(request.peer)
-                if state is not None:
-                    state.owes.discard(leaf)
-        return self._ask_others(late, now)
+        actions: list[Action] = []
+        for peer, state in self._peers.items():
+            late = [group for group in state.groups if now >= group.deadline]
+            for group in late:
+                state.groups.remove(group)
+                self._release(peer, group.leaves)
+                state.offers.update(dict.fromkeys(group.leaves))
+            state.stalls += len(late)
+            if late and state.stalls >= self._limits.stalls_until_drop:
+                detail = f"expected statements in time, got nothing for {state.stalls} requests"
+                actions.append(Drop(peer, "stalled", detail))
+        return actions + self._ask_all(now)
 
     def holders(self, leaf: bytes) -> int:
         """Count the peers that are known to hold (or to have been offered) a statement."""
@@ -178,24 +226,41 @@ class Relay:
         while len(state.known) > self._limits.known_per_peer:
             state.known.popitem(last=False)
 
-    def _request(self, peer: PeerId, leaf: bytes, now: float, others: list[PeerId]) -> None:
-        self._requests[leaf] = _Request(peer, now + self._limits.request_timeout, others)
-        self._peers[peer].owes.add(leaf)
-
-    def _ask(self, peer: PeerId, leaves: Sequence[bytes]) -> list[Action]:
-        size = self._limits.request_size
-        starts = range(0, len(leaves), size)
-        self._peers[peer].requests += len(starts)
-        return [Send(peer, GetStatements(leaves=tuple(leaves[start : start + size]))) for start in starts]
-
-    def _ask_others(self, leaves: set[bytes], now: float) -> list[Action]:
-        by_peer: dict[PeerId, list[bytes]] = {}
+    def _release(self, peer: PeerId, leaves: Iterable[bytes]) -> None:
         for leaf in leaves:
-            request = self._requests.pop(leaf, None)
-            if request is None:
+            if self._asked.get(leaf) == peer:
+                del self._asked[leaf]
+
+    def _ask_all(self, now: float) -> list[Action]:
+        """Ask peers for what they offered and nobody was asked for; those that answered before go first."""
+        order = sorted(self._peers, key=lambda peer: (self._peers[peer].stalls, peer))
+        return [action for peer in order for action in self._ask(peer, now)]
+
+    def _ask(self, peer: PeerId, now: float) -> list[Action]:
+        """Ask one peer, as far as it may owe more; what another one owes stays among its offers."""
+        state = self._peers[peer]
+        actions: list[Action] = []
+        while state.offers and len(state.groups) < self._limits.groups_per_peer:
+            wanted = self._free(state)
+            if not wanted:
+                break
+            self._asked.update(dict.fromkeys(wanted, peer))
+            deadline = now + self._limits.request_timeout
+            state.groups.append(_Group(dict.fromkeys(wanted), deadline))
+            actions.append(Send(peer, GetStatements(leaves=tuple(wanted))))
+        return actions
+
+    def _free(self, state: _Peer) -> list[bytes]:
+        """Take out offers that nobody was asked for, up to one request; what is here by now is forgotten."""
+        size = self._limits.request_size
+        found: list[bytes] = []
+        for leaf in list(islice(state.offers, 2 * size)):
+            if len(found) == size:
+                break
+            if leaf in self._asked:
+                state.offers.move_to_end(leaf)  # still a second source
                 continue
-            able = [peer for peer in request.others if peer in self._peers]
-            if able:
-                self._request(able[0], leaf, now, able[1:])
-                by_peer.setdefault(able[0], []).append(leaf)
-        return [action for peer, wanted in by_peer.items() for action in self._ask(peer, wanted)]
+            del state.offers[leaf]
+            if not self._is_here(leaf):
+                found.append(leaf)
+        return found

@@ -1,27 +1,25 @@
 """Headers-first synchronisation and block relay, as a state machine.
 
 Owns what each peer is known to have, which headers and bodies were asked of whom and until when,
-and bodies that are being put together. It asks for headers by locator, downloads bodies along the
-best header chain from several peers in a moving window, rebuilds announced blocks from the mempool,
-serves headers and bodies, and announces new blocks. It connects nothing: finished blocks leave as
-`BlockReady`.
+and bodies that are being put together. It asks for headers by locator, downloads the bodies of each
+peer's best chain in a moving window, rebuilds announced blocks from the mempool, serves headers and
+bodies, and announces new blocks. It connects nothing: finished blocks leave as `BlockReady`.
+
+Only chains with more work than the tip, and at least the operator's minimum, are downloaded, each from
+peers that showed its headers: a chain whose bodies nobody delivers keeps no other chain waiting.
 
 It is driven by `on_*` calls with a monotonic clock in seconds and returns actions.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable, Sequence
 
 from ...consensus.block import Block, SealedHeader
-from ...consensus.chain import BlockTree, HeaderNode
+from ...consensus.chain import HeaderNode
 from ...consensus.errors import ConsensusError, DecodeError, RuleViolation, Temporary
 from ...consensus.statement import Statement
-from ..wire.chunks import cut_body_chunk
-from ..wire.limits import MAX_BODY_LEAVES, MAX_HEADERS, MAX_IN_FLIGHT, MAX_INVENTORY
+from ..wire.limits import MAX_BODY_LEAVES, MAX_HEADERS, MAX_INVENTORY
 from ..wire.messages import (
     AnnounceBlock,
     BodyChunk,
@@ -36,65 +34,12 @@ from ..wire.messages import (
 )
 from .actions import Action, BlockReady, Drop, PeerId, Punish, Send
 from .assembly import BodyAssembly, StatementByLeaf
+from .serving import ServedBodies
+from .sync_peer import DEFAULT_LIMITS, Ask, ChainPath, ChainPort, SyncLimits, SyncPeer, is_ancestor
 
 ZERO_HASH = bytes(32)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncLimits:
-    """Policy of the synchroniser; times in seconds."""
-
-    window_blocks: int = 256
-    """Bodies that may be under way or waiting at once."""
-    in_flight_per_peer: int = MAX_IN_FLIGHT
-    headers_timeout: float = 20.0
-    body_timeout: float = 20.0
-    """Doubles with each stall, up to ``body_timeout_max``; halves with each finished body."""
-    body_timeout_max: float = 120.0
-    announce_known: int = 512
-    """Block hashes remembered per peer, so that nothing is announced back."""
-    stalls_until_drop: int = 3
-
-
-DEFAULT_LIMITS = SyncLimits()
-
-
-class ChainPort(Protocol):
-    """What the synchroniser needs of a chain state."""
-
-    tree: BlockTree
-
-    def accept_header(self, sealed: SealedHeader, *, now_ms: int, seal_checked: bool = False) -> HeaderNode:
-        """Check a header and add it to the tree."""
-        ...
-
-    def block(self, block_hash: bytes) -> Block | None:
-        """Return a block whose body is here."""
-        ...
-
-    def sealed_header(self, block_hash: bytes) -> SealedHeader | None:
-        """Return a known header."""
-        ...
-
-
-@dataclass(slots=True)
-class _Peer:
-    best: HeaderNode | None = None
-    """Most work that it is known to have."""
-    claimed_height: int = 0
-    pruned_below: int = 0
-    high_bandwidth: bool = False
-    headers_deadline: float | None = None
-    in_flight: dict[bytes, float] = field(default_factory=dict)
-    lacks: set[bytes] = field(default_factory=set)
-    known: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
-    stalls: int = 0
-
-
-def _get_body(assembly: BodyAssembly) -> GetBody:
-    return GetBody(
-        block_hash=assembly.sealed.hash, start=assembly.next_start(), with_leaves=assembly.leaves is None
-    )
+__all__ = ["DEFAULT_LIMITS", "ChainPort", "SyncLimits", "Synchronizer"]
 
 
 class Synchronizer:
@@ -107,13 +52,14 @@ class Synchronizer:
         self._chain = chain
         self._source = source
         self._limits = limits
-        self._peers: dict[PeerId, _Peer] = {}
+        self._peers: dict[PeerId, SyncPeer] = {}
         self._assemblies: dict[bytes, BodyAssembly] = {}
-        self._ready: dict[bytes, float] = {}
-        """Finished blocks that are being connected, and until when that may take."""
-        self._wanted: list[HeaderNode] = []
-        self._wanted_for: HeaderNode | None = None
-        self._timeout = limits.body_timeout
+        self._asked: dict[bytes, PeerId] = {}
+        """Who was asked for the body, or for statements of it."""
+        self._ready: dict[bytes, tuple[float, int]] = {}
+        """Finished blocks that are being connected: until when that may take, and their bytes."""
+        self._paths: dict[HeaderNode, ChainPath] = {}
+        self.served = ServedBodies(self._read_block)
         self.statements_reused = 0
         """Statements of announced blocks that did not travel twice."""
         self.statements_fetched = 0
@@ -122,7 +68,7 @@ class Synchronizer:
 
     def on_connected(self, peer: PeerId, now: float) -> list[Action]:
         """Greet a new peer: say what this node has, ask for announcements and headers."""
-        self._peers[peer] = _Peer()
+        self._peers[peer] = SyncPeer(timeout=self._limits.body_timeout)
         return [
             Send(peer, self.status()),
             Send(peer, SendAnnouncements(high_bandwidth=True)),
@@ -131,7 +77,10 @@ class Synchronizer:
 
     def on_disconnected(self, peer: PeerId, now: float) -> list[Action]:
         """Forget a peer and ask others for what it owed."""
-        self._peers.pop(peer, None)
+        state = self._peers.pop(peer, None)
+        for block_hash in () if state is None else list(state.in_flight):
+            if self._asked.get(block_hash) == peer:
+                del self._asked[block_hash]
         return self._schedule(now)
 
     def status(self) -> Status:
@@ -147,24 +96,40 @@ class Synchronizer:
         return tree.best_header.chainwork > tree.tip.chainwork
 
     def best_known_height(self) -> int:
-        """Return the greatest height that this node or a peer claims."""
+        """Return the greatest height of a known header, or that a peer claims until it showed its headers."""
         claims = (peer.claimed_height for peer in self._peers.values())
         return max(self._chain.tree.best_header.height, *claims, 0)
+
+    def vouches(self, peer: PeerId, block_hash: bytes) -> bool:
+        """Tell whether a peer showed a block as part of its own active chain, not merely announced it.
+
+        A block is announced before it is connected, so an honest peer may pass on one that breaks a rule of
+        the state; only a peer that vouches for such a block is to blame for it.
+        """
+        state, node = self._peers.get(peer), self._chain.tree.get(block_hash)
+        return (
+            state is not None
+            and state.vouched is not None
+            and node is not None
+            and is_ancestor(node, state.vouched)
+        )
 
     # Messages.
 
     def on_status(self, peer: PeerId, message: Status, now: float) -> list[Action]:
         """Note what a peer has; ask for headers when it has more work."""
         state = self._peers[peer]
-        state.claimed_height = message.height
         state.pruned_below = message.pruned_below
+        state.tip_hash = message.tip_hash
         node = self._chain.tree.get(message.tip_hash)
         if node is not None:
-            self._note_best(state, node)
+            self._note_best(state, node, vouched=True)
             return self._schedule(now)
         work = int.from_bytes(message.chainwork, "big")
-        if work > self._chain.tree.best_header.chainwork and state.headers_deadline is None:
-            return [self._ask_headers(peer, now)]
+        if work > self._chain.tree.best_header.chainwork:
+            state.claimed_height = message.height
+            if state.headers_deadline is None:
+                return [self._ask_headers(peer, now)]
         return []
 
     def on_send_announcements(self, peer: PeerId, message: SendAnnouncements) -> list[Action]:
@@ -176,13 +141,8 @@ class Synchronizer:
         """Serve headers of the active chain after the first hash that is known."""
         tree = self._chain.tree
         start = tree.locate(message.locator)
-        found = []
-        for node in tree.after(start, limit=MAX_HEADERS, stop=message.stop_hash):
-            sealed = self._chain.sealed_header(node.hash)
-            if sealed is None:
-                break
-            found.append(sealed.encode())
-        return [Send(peer, Headers(sealed_headers=tuple(found)))]
+        nodes = tree.after(start, limit=MAX_HEADERS, stop=message.stop_hash)
+        return [Send(peer, Headers(sealed_headers=self._chain.sealed_headers(nodes)))]
 
     def on_headers(
         self,
@@ -201,23 +161,34 @@ class Synchronizer:
         state = self._peers[peer]
         state.headers_deadline = None
         last: HeaderNode | None = None
+        more = len(headers) == MAX_HEADERS
         for position, sealed in enumerate(headers):
             if position and sealed.header.previous != headers[position - 1].hash:
                 return [Punish(peer, "bad-prevblk", f"headers: expected a chain, got a gap at {position}")]
             try:
                 last = self._chain.accept_header(sealed, now_ms=now_ms, seal_checked=seals_checked)
-            except Temporary as error:
-                if error.code == "missing-parent":
-                    return [self._ask_headers(peer, now)] if position == 0 and len(headers) == 1 else []
+            except Temporary:
+                more = False
                 break
             except RuleViolation as error:
                 return self._blame(peer, error)
         if last is not None:
-            self._note_best(state, last)
-        actions = self._schedule(now)
-        if len(headers) == MAX_HEADERS:
-            actions.append(self._ask_headers(peer, now))
-        return actions
+            self._note_best(state, last, vouched=True)
+        if more and last is not None:
+            if state.headers_end is last:
+                return [Drop(peer, "no-progress", f"headers: expected new ones, got {last.height} again")]
+            state.headers_end = last
+            return [*self._schedule(now), self._ask_headers(peer, now, after=last)]
+        self._settle_claim(state)
+        return self._schedule(now)
+
+    def _settle_claim(self, state: SyncPeer) -> None:
+        """A peer showed all its headers: what it claimed beyond them does not count."""
+        state.headers_end = None
+        tip = self._chain.tree.get(state.tip_hash)
+        if tip is not None:
+            self._note_best(state, tip, vouched=True)
+        state.claimed_height = 0 if state.best is None else state.best.height
 
     def on_announce_block(
         self, peer: PeerId, message: AnnounceBlock, *, now: float, now_ms: int
@@ -225,7 +196,7 @@ class Synchronizer:
         """Take a new header; rebuild its block from the mempool and ask for what is missing."""
         sealed = SealedHeader.decode(message.sealed_header)
         state = self._peers[peer]
-        self._note_known(state, sealed.hash)
+        state.note_known(sealed.hash, self._limits.announce_known)
         try:
             node = self._chain.accept_header(sealed, now_ms=now_ms)
         except Temporary as error:
@@ -233,65 +204,75 @@ class Synchronizer:
                 return [self._ask_headers(peer, now)]
             return []
         except RuleViolation as error:
-            return self._blame(peer, error)
+            # Announced before it was connected there: that its parent is invalid may not be known there yet.
+            return [] if error.code == "bad-prevblk" else self._blame(peer, error)
         self._note_best(state, node)
-        parent_is_near = node.parent is not None and node.parent.has_body
-        if node.has_body or not parent_is_near or not (message.leaves or message.byte_count == 0):
+        has_list = bool(message.leaves) or message.byte_count == 0
+        if not has_list or not self._takes_announced(node):
             return self._schedule(now)
         return self._start_from_announcement(peer, node, sealed, message, now)
+
+    def _takes_announced(self, node: HeaderNode) -> bool:
+        """Tell whether an announced block is put together at once, and not in its turn."""
+        return not (
+            node.has_body
+            or node.hash in self._ready
+            or node.parent is None
+            or not node.parent.has_body
+            or node.chainwork < self._limits.minimum_chainwork
+            or (node.hash not in self._assemblies and len(self._assemblies) >= self._limits.assemblies)
+        )
 
     def _start_from_announcement(
         self, peer: PeerId, node: HeaderNode, sealed: SealedHeader, message: AnnounceBlock, now: float
     ) -> list[Action]:
-        assembly = self._assemblies.setdefault(node.hash, BodyAssembly(sealed))
+        assembly = self._assemblies.get(node.hash) or BodyAssembly(sealed)
         if assembly.leaves is None:
             try:
                 assembly.set_leaves(message.leaves, message.byte_count)
             except RuleViolation as error:
                 if not message.leaves:
                     return self._schedule(now)  # an announcement without leaves of a body that has some
-                del self._assemblies[node.hash]
                 return self._blame(peer, error)
             assembly.fill(self._source)
+        self._assemblies[node.hash] = assembly
         done = self._finish(assembly, peer, now)
         if done:
             return done + self._schedule(now)
-        if self._is_in_flight(node.hash):
+        if node.hash in self._asked:
             return []
-        return [self._ask_body(peer, node.hash, now)]
+        return [self._ask_body(peer, assembly, now)]
 
     def on_get_body(self, peer: PeerId, message: GetBody) -> list[Action]:
         """Serve the statements of a block from an index on, as many as one chunk holds."""
-        block = self._chain.block(message.block_hash)
-        if block is None:
+        body = self.served.get(message.block_hash)
+        if body is None:
             return [Send(peer, NotFound(missing=Missing.BODY, hashes=(message.block_hash,)))]
-        if message.start and message.start >= len(block.body.statements):
-            return [
-                Punish(
-                    peer,
-                    "bad-start",
-                    f"GetBody: expected a start below {len(block.body.statements)}, got {message.start}",
-                )
-            ]
-        chunk = cut_body_chunk(
-            block_hash=message.block_hash,
-            leaves=block.body.leaves() if message.with_leaves else (),
-            byte_count=block.body.byte_count(),
-            statements=[statement.encode() for statement in block.body.statements],
-            start=message.start,
-        )
-        return [Send(peer, chunk)]
+        count = len(body.statements)
+        if message.start and message.start >= count:
+            detail = f"GetBody: expected a start below {count}, got {message.start}"
+            return [Punish(peer, "bad-start", detail)]
+        return [Send(peer, body.chunk(message.start, with_leaves=message.with_leaves))]
+
+    def _read_block(self, block_hash: bytes) -> Block | None:
+        return self._chain.block(block_hash)
 
     def on_body_chunk(self, peer: PeerId, message: BodyChunk, now: float) -> list[Action]:
         """Check a chunk against the header and its leaves; ask for the rest or finish the block."""
         state = self._peers[peer]
-        if state.in_flight.pop(message.block_hash, None) is None:
+        ask = state.in_flight.get(message.block_hash)
+        if ask is None or ask.start is None:
             return []  # came after its deadline; somebody else was asked
+        self._answered(peer, message.block_hash)
         assembly = self._assemblies.get(message.block_hash)
         if assembly is None:
             return self._schedule(now)
+        brings_leaves = assembly.leaves is None and (bool(message.leaves) or not message.byte_count)
+        if not brings_leaves and (message.start != ask.start or not message.statements):
+            detail = f"BodyChunk: expected statements from {ask.start} on, got {len(message.statements)}"
+            return [Punish(peer, "empty-chunk", detail), *self._schedule(now)]
         try:
-            if message.leaves or not message.byte_count:
+            if brings_leaves:
                 assembly.set_leaves(message.leaves, message.byte_count)
                 assembly.fill(self._source)
             statements = [Statement.decode(item) for item in message.statements]
@@ -300,17 +281,15 @@ class Synchronizer:
             self._assemblies.pop(message.block_hash, None)
             return [*self._blame(peer, error), *self._schedule(now)]
         self.statements_fetched += len(statements)
-        self._timeout = max(self._limits.body_timeout, self._timeout / 2)
+        state.timeout = max(self._limits.body_timeout, state.timeout / 2)
         state.stalls = 0
         done = self._finish(assembly, peer, now)
         if done:
             return done + self._schedule(now)
-        if not message.statements and message.start:
-            return [Punish(peer, "empty-chunk", "BodyChunk: expected at least one statement, got none")]
-        return [self._ask_body(peer, message.block_hash, now)]
+        return [self._ask_body(peer, assembly, now, since=ask.since)]
 
     def on_statements(self, peer: PeerId, statements: Sequence[Statement], now: float) -> list[Action]:
-        """Give statements that came to the bodies that wait for them."""
+        """Give statements that came, with checked payloads, to the bodies that wait for them."""
         actions: list[Action] = []
         state = self._peers.get(peer)
         for block_hash, assembly in list(self._assemblies.items()):
@@ -318,88 +297,98 @@ class Synchronizer:
             if not taken:
                 continue
             self.statements_fetched += taken
-            if state is not None:
-                state.in_flight.pop(block_hash, None)
+            ask = None if state is None else state.in_flight.get(block_hash)
             done = self._finish(assembly, peer, now)
             if done:
                 actions += done
-            elif not self._is_in_flight(block_hash):
-                actions.append(self._ask_body(peer, block_hash, now))
+            elif ask is not None and ask.start is None:
+                self._answered(peer, block_hash)
+                actions.append(self._ask_body(peer, assembly, now, since=ask.since))
         return actions + (self._schedule(now) if actions else [])
 
     def on_not_found(self, peer: PeerId, message: NotFound, now: float) -> list[Action]:
-        """A peer lacks something: ask another one."""
+        """A peer lacks something: ask another one, or for the body instead of statements of it."""
         state = self._peers[peer]
         if message.missing is Missing.BODY:
             for block_hash in message.hashes:
-                state.in_flight.pop(block_hash, None)
-                state.lacks.add(block_hash)
+                if self._answered(peer, block_hash):
+                    state.lacks.add(block_hash)
             return self._schedule(now)
-        wanted = set(message.hashes)
         actions: list[Action] = []
-        for block_hash in list(state.in_flight):
+        for block_hash, ask in list(state.in_flight.items()):
             assembly = self._assemblies.get(block_hash)
-            if assembly is not None and wanted & set(assembly.missing_leaves()):
-                actions.append(Send(peer, _get_body(assembly)))
+            if ask.start is None and assembly is not None and assembly.lacks(message.hashes):
+                actions.append(self._ask_body(peer, assembly, now, since=ask.since, whole=True))
         return actions
 
     # The node's own news, and time.
 
     def announce(self, block: Block) -> list[Action]:
         """Tell every peer that does not know it of a block whose work, seal and body were checked."""
+        unaware = [item for item in self._peers.items() if block.hash not in item[1].known]
+        if not unaware:
+            return []
+        header, size = block.sealed.encode(), block.body.byte_count()
+        short = full = AnnounceBlock(sealed_header=header, byte_count=size, leaves=())
+        if 0 < len(block.body.statements) <= MAX_BODY_LEAVES:
+            full = AnnounceBlock(sealed_header=header, byte_count=size, leaves=block.body.leaves())
         actions: list[Action] = []
-        leaves = block.body.leaves()
-        short = AnnounceBlock(
-            sealed_header=block.sealed.encode(), byte_count=block.body.byte_count(), leaves=()
-        )
-        full = short
-        if leaves and len(leaves) <= MAX_BODY_LEAVES:
-            full = AnnounceBlock(
-                sealed_header=short.sealed_header, byte_count=short.byte_count, leaves=leaves
-            )
-        for peer, state in self._peers.items():
-            if block.hash not in state.known:
-                self._note_known(state, block.hash)
-                actions.append(Send(peer, full if state.high_bandwidth else short))
+        for peer, state in unaware:
+            state.note_known(block.hash, self._limits.announce_known)
+            actions.append(Send(peer, full if state.high_bandwidth else short))
         return actions
+
+    def on_refused(self, block_hash: bytes, now: float) -> list[Action]:
+        """A finished block was not taken: when that was not the header's fault, its body is asked for again."""
+        self._ready.pop(block_hash, None)
+        return self._schedule(now)
 
     def on_tip_changed(self, now: float) -> list[Action]:
         """The active chain moved: bodies that are connected are no longer wanted."""
-        for block_hash in list(self._assemblies):
-            node = self._chain.tree.get(block_hash)
-            if node is None or node.has_body or node.invalid:
-                del self._assemblies[block_hash]
-        self._forget_ready(now)
+        for state in self._peers.values():
+            state.lacks = {item for item in state.lacks if not self._is_settled(item)}
+        self._forget_settled(now)
         return self._schedule(now)
-
-    def _forget_ready(self, now: float) -> None:
-        """Let go of blocks that are connected or refused, or that the store could not take."""
-        for block_hash, deadline in list(self._ready.items()):
-            node = self._chain.tree.get(block_hash)
-            if node is None or node.has_body or node.invalid or now >= deadline:
-                del self._ready[block_hash]
 
     def on_tick(self, now: float) -> list[Action]:
         """Act on deadlines that have passed."""
-        self._forget_ready(now)
         actions: list[Action] = []
         for peer, state in list(self._peers.items()):
             if state.headers_deadline is not None and now >= state.headers_deadline:
                 state.headers_deadline = None
-                actions += self._stalled(peer, state, "headers")
-            late = [block_hash for block_hash, deadline in state.in_flight.items() if now >= deadline]
+                actions += self._stalled(peer, state, "headers") or [self._ask_headers(peer, now)]
+            late = [item for item, ask in state.in_flight.items() if self._is_late(ask, now)]
             for block_hash in late:
-                del state.in_flight[block_hash]
+                self._answered(peer, block_hash)
             if late:
-                self._timeout = min(self._timeout * 2, self._limits.body_timeout_max)
+                state.timeout = min(state.timeout * 2, self._limits.body_timeout_max)
                 actions += self._stalled(peer, state, "a body")
+        self._forget_settled(now)
         return actions + self._schedule(now)
 
     # Inside.
 
-    def _stalled(self, peer: PeerId, state: _Peer, what: str) -> list[Action]:
+    def _is_late(self, ask: Ask, now: float) -> bool:
+        return now >= ask.deadline or now - ask.since >= self._limits.body_timeout_max
+
+    def _is_settled(self, block_hash: bytes) -> bool:
+        node = self._chain.tree.get(block_hash)
+        return node is None or node.has_body or node.invalid
+
+    def _forget_settled(self, now: float) -> None:
+        """Let go of blocks that are here, refused, not wanted any more, or that nobody could connect."""
+        for block_hash, (deadline, _) in list(self._ready.items()):
+            if now >= deadline or self._is_settled(block_hash):
+                del self._ready[block_hash]
+        wanted = {node.hash for node in self._window()}
+        for block_hash in list(self._assemblies):
+            idle = block_hash not in self._asked and block_hash not in wanted
+            if idle or self._is_settled(block_hash):
+                del self._assemblies[block_hash]
+
+    def _stalled(self, peer: PeerId, state: SyncPeer, what: str) -> list[Action]:
         state.stalls += 1
-        if state.stalls < self._limits.stalls_until_drop and len(self._peers) > 1:
+        if state.stalls < self._limits.stalls_until_drop:
             return []
         return [Drop(peer, "stalled", f"expected {what} in time, got nothing for the {state.stalls}. time")]
 
@@ -408,77 +397,109 @@ class Synchronizer:
             return [Drop(peer, error.code, error.message)]
         return [Punish(peer, error.code, error.message)]
 
-    def _ask_headers(self, peer: PeerId, now: float) -> Action:
+    def _ask_headers(self, peer: PeerId, now: float, after: HeaderNode | None = None) -> Action:
+        """Ask for what follows the best header, or for what follows `after` when that is on another chain."""
+        tree = self._chain.tree
+        start = tree.best_header
+        if after is not None and not is_ancestor(after, start):
+            start = after
         self._peers[peer].headers_deadline = now + self._limits.headers_timeout
-        return Send(peer, GetHeaders(locator=self._chain.tree.locator(), stop_hash=ZERO_HASH))
+        return Send(peer, GetHeaders(locator=tree.locator(start), stop_hash=ZERO_HASH))
 
-    def _ask_body(self, peer: PeerId, block_hash: bytes, now: float) -> Action:
-        self._peers[peer].in_flight[block_hash] = now + self._timeout
-        assembly = self._assemblies[block_hash]
+    def _ask_body(
+        self,
+        peer: PeerId,
+        assembly: BodyAssembly,
+        now: float,
+        *,
+        since: float | None = None,
+        whole: bool = False,
+    ) -> Action:
+        """Ask for statements that are missing, or for a chunk from the first of them on."""
+        state, block_hash = self._peers[peer], assembly.sealed.hash
+        began = now if since is None else since
         missing = assembly.missing_leaves()
-        if missing and (assembly.reused or len(missing) <= 1) and len(missing) <= MAX_INVENTORY:
+        few = missing and (assembly.reused or len(missing) <= 1) and len(missing) <= MAX_INVENTORY
+        start = None if few and not whole else assembly.next_start()
+        self._asked[block_hash] = peer
+        state.in_flight[block_hash] = Ask(deadline=now + state.timeout, since=began, start=start)
+        if start is None:
             return Send(peer, GetStatements(leaves=missing))
-        return Send(peer, _get_body(assembly))
+        return Send(peer, GetBody(block_hash=block_hash, start=start, with_leaves=assembly.leaves is None))
 
-    def _is_in_flight(self, block_hash: bytes) -> bool:
-        return any(block_hash in state.in_flight for state in self._peers.values())
+    def _answered(self, peer: PeerId, block_hash: bytes) -> bool:
+        """Note that a peer owes nothing for a block any more; tell whether it did."""
+        if self._asked.get(block_hash) == peer:
+            del self._asked[block_hash]
+        return self._peers[peer].in_flight.pop(block_hash, None) is not None
 
     def _finish(self, assembly: BodyAssembly, peer: PeerId, now: float) -> list[Action]:
         block = assembly.block()
         if block is None:
             return []
+        asked = self._asked.pop(block.hash, None)
+        if asked is not None and asked in self._peers:
+            self._peers[asked].in_flight.pop(block.hash, None)
         self._assemblies.pop(block.hash, None)
-        self._ready[block.hash] = now + self._limits.body_timeout_max
+        self._ready[block.hash] = now + self._limits.body_timeout_max, assembly.byte_count
         self.statements_reused += assembly.reused
         return [BlockReady(block, peer)]
 
-    def _note_best(self, state: _Peer, node: HeaderNode) -> None:
-        if state.best is None or node.chainwork > state.best.chainwork:
+    def _note_best(self, state: SyncPeer, node: HeaderNode, *, vouched: bool = False) -> None:
+        if state.best is None or node.chainwork > state.best.chainwork or state.best.invalid:
             state.best = node
-        state.claimed_height = max(state.claimed_height, node.height)
-        self._note_known(state, node.hash)
+            state.lacks.clear()
+        if vouched and (state.vouched is None or node.chainwork >= state.vouched.chainwork):
+            state.vouched = node
+        state.note_known(node.hash, self._limits.announce_known)
 
-    def _note_known(self, state: _Peer, block_hash: bytes) -> None:
-        state.known[block_hash] = None
-        state.known.move_to_end(block_hash)
-        while len(state.known) > self._limits.announce_known:
-            state.known.popitem(last=False)
+    def _path(self, state: SyncPeer) -> ChainPath | None:
+        """Return the way to a peer's best block, when that is worth following."""
+        best, tip = state.best, self._chain.tree.tip
+        if best is None or best.invalid or best.chainwork <= tip.chainwork:
+            return None
+        if best.chainwork < self._limits.minimum_chainwork:
+            return None
+        if best not in self._paths:
+            self._paths[best] = ChainPath(tuple(reversed(self._chain.tree.without_body(best))))
+        return self._paths[best]
 
-    def _refill(self) -> None:
-        """Keep the list of missing bodies towards the best header; walked again only when it is used up."""
-        tree = self._chain.tree
-        self._wanted = [node for node in self._wanted if not node.has_body and not node.invalid]
-        if self._wanted and self._wanted_for is tree.best_header:
-            return
-        self._wanted_for = tree.best_header
-        self._wanted = list(tree.missing_bodies(limit=self._limits.window_blocks))
+    def _window(self) -> Iterable[HeaderNode]:
+        """Yield the lowest missing blocks of every peer's best chain."""
+        alive = {state.best for state in self._peers.values()}
+        self._paths = {best: path for best, path in self._paths.items() if best in alive}
+        for path in {
+            id(path): path for state in self._peers.values() if (path := self._path(state))
+        }.values():
+            yield from path.window(self._limits.window_blocks)
 
     def _schedule(self, now: float) -> list[Action]:
         """Ask peers for the lowest missing bodies, as far as the window and their limits allow."""
-        self._refill()
+        waiting = sum(size for _, size in self._ready.values())
+        room = self._limits.in_flight_per_peer
+        able = [
+            (state.stalls, len(state.in_flight), peer, iter(path.window(self._limits.window_blocks)))
+            for peer, state in self._peers.items()
+            if len(state.in_flight) < room and (path := self._path(state)) is not None
+        ]
         actions: list[Action] = []
-        for node in self._wanted:
-            if node.hash in self._ready or self._is_in_flight(node.hash):
+        while able and waiting <= self._limits.ready_bytes:
+            stalls, owed, peer, nodes = able.pop(able.index(min(able, key=lambda item: item[:3])))
+            node = next((item for item in nodes if self._may_ask(peer, item)), None)
+            sealed = None if node is None else self._chain.sealed_header(node.hash)
+            if node is None or sealed is None:
                 continue
-            peer = self._pick_peer(node)
-            if peer is None:
-                continue
-            if node.hash not in self._assemblies:
-                sealed = self._chain.sealed_header(node.hash)
-                if sealed is None:
-                    continue
-                self._assemblies[node.hash] = BodyAssembly(sealed)
-            actions.append(self._ask_body(peer, node.hash, now))
+            assembly = self._assemblies.setdefault(node.hash, BodyAssembly(sealed))
+            actions.append(self._ask_body(peer, assembly, now))
+            if owed + 1 < room:
+                able.append((stalls, owed + 1, peer, nodes))
         return actions
 
-    def _pick_peer(self, node: HeaderNode) -> PeerId | None:
-        """Choose the least busy peer that has the block."""
-        able = [
-            (len(state.in_flight), state.stalls, peer)
-            for peer, state in self._peers.items()
-            if state.best is not None
-            and state.best.height >= node.height >= state.pruned_below
-            and node.hash not in state.lacks
-            and len(state.in_flight) < self._limits.in_flight_per_peer
-        ]
-        return min(able)[2] if able else None
+    def _may_ask(self, peer: PeerId, node: HeaderNode) -> bool:
+        state = self._peers[peer]
+        return not (
+            node.hash in self._ready
+            or node.hash in self._asked
+            or node.hash in state.lacks
+            or node.height < state.pruned_below
+        )

@@ -10,12 +10,16 @@ import random
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from facechain.consensus.block import Block, SealedHeader
 from facechain.consensus.errors import ConsensusError
 from facechain.consensus.params import Genesis
 from facechain.consensus.statement import Statement
+from facechain.node.chain_runner import open_tip
 from facechain.node.chainstate import ChainState
+from facechain.node.intake import Intake
+from facechain.node.mempool import DurableMempool
 from facechain.node.protocol.actions import (
     Action,
     BlockReady,
@@ -44,6 +48,9 @@ class SimulatedNode:
     sync: Synchronizer
     relay: Relay
     pool: dict[bytes, Statement] = field(default_factory=dict)
+    intake: Intake | None = None
+    """The real mempool's, in place of `pool`."""
+    mempool: DurableMempool | None = None
     peers: dict[int, int] = field(default_factory=dict)
     punished: list[tuple[int, str]] = field(default_factory=list)
     dropped: list[tuple[int, str]] = field(default_factory=list)
@@ -57,6 +64,10 @@ class SimulatedNode:
     def tip(self) -> bytes:
         return self.chain.tree.tip.hash
 
+    def leaves(self) -> tuple[bytes, ...]:
+        """Return what waits here for a block."""
+        return tuple(self.pool) if self.mempool is None else self.mempool.pool.leaves()
+
     def sent_of(self, kind: type[wire.Message]) -> list[wire.Message]:
         """Return what this node sent of one type."""
         return [message for _, message in self.sent if isinstance(message, kind)]
@@ -66,13 +77,27 @@ class Gossip:
     """The network; `run` delivers until nothing is under way."""
 
     def __init__(
-        self, genesis: Genesis, count: int, *, seed: int = 0, limits: SyncLimits = DEFAULT_LIMITS
+        self,
+        genesis: Genesis,
+        count: int,
+        *,
+        seed: int = 0,
+        limits: SyncLimits = DEFAULT_LIMITS,
+        real_pools: bool = False,
     ) -> None:
         self.now = 0.0
         self.now_ms = FAR_FUTURE_MS
         self._random = random.Random(seed)
         self._under_way: dict[tuple[int, int], deque[bytes]] = {}
-        self.nodes = [self._node(number, genesis, limits) for number in range(count)]
+        make = self._real_node if real_pools else self._node
+        self.nodes = [make(number, genesis, limits) for number in range(count)]
+
+    def _real_node(self, number: int, genesis: Genesis, limits: SyncLimits) -> SimulatedNode:
+        chain = ChainState.open(MemoryStore.open(), genesis)
+        mempool = DurableMempool.open(chain.store, chain.params, chain.network_id, partial(open_tip, chain))
+        intake = Intake(chain, mempool)
+        sync, relay = Synchronizer(chain, intake.find, limits), Relay(intake.find)
+        return SimulatedNode(number, chain, sync, relay, intake=intake, mempool=mempool)
 
     def _node(self, number: int, genesis: Genesis, limits: SyncLimits) -> SimulatedNode:
         chain = ChainState.open(MemoryStore.open(), genesis)
@@ -85,7 +110,7 @@ class Gossip:
             node = self.nodes[here]
             node.peers[there] = there
             self.perform(node, node.sync.on_connected(there, self.now))
-            self.perform(node, node.relay.on_connected(there, tuple(node.pool)))
+            self.perform(node, node.relay.on_connected(there, node.leaves()))
 
     def cut(self, left: int, right: int) -> None:
         """Lose a connection and all that is under way on it."""
@@ -104,11 +129,7 @@ class Gossip:
 
     def submit(self, number: int, *statements: Statement) -> None:
         """Hand statements to a node as a submitter would."""
-        node = self.nodes[number]
-        for statement in statements:
-            node.pool[statement.leaf] = statement
-            node.relay.on_accepted(statement)
-        self.perform(node, node.relay.flush())
+        self._admit(self.nodes[number], statements)
 
     def perform(self, node: SimulatedNode, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -121,15 +142,24 @@ class Gossip:
                 case BlockReady():
                     self._connect(node, action)
                 case StatementReceived():
-                    node.pool[action.statement.leaf] = action.statement
-                    node.relay.on_accepted(action.statement)
-                    self.perform(node, node.relay.flush())
+                    self._admit(node, (action.statement,))
                 case Punish():
                     node.punished.append((action.peer, action.reason))
                     self.cut(node.number, action.peer)
                 case Drop():
                     node.dropped.append((action.peer, action.reason))
                     self.cut(node.number, action.peer)
+
+    def _admit(self, node: SimulatedNode, statements: Iterable[Statement]) -> None:
+        if node.intake is None:
+            node.pool.update({statement.leaf: statement for statement in statements})
+            taken = list(statements)
+        else:
+            taken = [statement for statement, error in node.intake.relay(statements) if error is None]
+        node.relay.on_checked(statements)
+        for statement in taken:
+            node.relay.on_accepted(statement)
+        self.perform(node, node.relay.flush())
 
     def _connect(self, node: SimulatedNode, ready: BlockReady) -> None:
         try:
@@ -140,19 +170,23 @@ class Gossip:
         node.punished += [(ready.peer, reason.code) for _, reason in update.refused]
         if update.connected and node.chain.tree.tip is node.chain.tree.best_header:
             self.perform(node, node.sync.announce(update.connected[-1]))
+        if node.mempool is not None:
+            node.mempool.on_update(connected=update.connected, disconnected=update.disconnected)
         for block in update.connected:
             for statement in block.body.statements:
                 node.pool.setdefault(statement.leaf, statement)
         self.perform(node, node.sync.on_tip_changed(self.now))
 
-    def run(self, steps: int = 100_000) -> None:
-        """Deliver messages in random order (in order on each connection) until all are delivered."""
+    def run(self, steps: int = 100_000, *, all_delivered: bool = True) -> None:
+        """Deliver messages in random order (in order on each connection) until all, or `steps`, are delivered."""
         for _ in range(steps):
             busy = sorted(link for link, queue in self._under_way.items() if queue)
             if not busy:
                 return
             sender, receiver = self._random.choice(busy)
             self._deliver(sender, receiver, self._under_way[sender, receiver].popleft())
+        if not all_delivered:
+            return
         raise AssertionError(f"messages are still under way after {steps} steps")
 
     def tick(self, seconds: float) -> None:
@@ -194,7 +228,7 @@ class Gossip:
             case wire.GetStatements():
                 return relay.on_get_statements(peer, message)
             case wire.Statements():
-                actions, statements = relay.on_statements(peer, message.statements)
+                actions, statements = relay.on_statements(peer, message.statements, now)
                 return actions + sync.on_statements(peer, statements, now)
             case wire.NotFound():
                 actions = sync.on_not_found(peer, message, now)

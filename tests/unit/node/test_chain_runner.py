@@ -239,7 +239,7 @@ async def test_statements_of_one_author_in_any_order_all_come_in(
     for start in range(0, 60, 7):
         taken += [item for item, error in await runner.relay(shuffled[start : start + 7]) if error is None]
     assert taken == statements
-    assert not len(runner.orphans)
+    assert not len(runner.intake.orphans)
 
 
 async def test_an_orphan_comes_in_when_a_block_brings_what_it_follows(
@@ -249,7 +249,7 @@ async def test_an_orphan_comes_in_when_a_block_brings_what_it_follows(
     told: list[Statement] = []
     runner.on_relayed = lambda results: told.extend(item for item, error in results if error is None)
     await runner.relay(statements[1:])
-    assert len(runner.orphans) == 2
+    assert len(runner.intake.orphans) == 2
     await runner.add_blocks([builder.mine(statements[:1])], nobody)
     assert told == statements[1:]
 
@@ -284,4 +284,4 @@ async def test_statements_of_keys_without_a_role_or_signature_are_not_kept(
     swapped = Statement(signed.header_bytes, signed.signature, signed.payload[:-1] + b"x")
     far = builder.statement(SUBMITTER, Cancel(note="far"), sequence=10**9)
     await runner.relay([stranger, forged, swapped, far])
-    assert not len(runner.orphans)
+    assert not len(runner.intake.orphans)

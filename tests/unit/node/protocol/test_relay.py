@@ -6,7 +6,7 @@ import pytest
 
 from facechain.consensus.payloads import Cancel
 from facechain.consensus.statement import Statement
-from facechain.node.protocol.actions import Punish, Send
+from facechain.node.protocol.actions import Action, Drop, Punish, Send
 from facechain.node.protocol.relay import Relay, RelayLimits
 from facechain.node.wire import messages as wire
 from support.chain import SUBMITTER, ChainBuilder
@@ -88,7 +88,7 @@ def test_an_answer_that_holds_only_a_part_is_followed_by_a_request_for_the_rest(
     relay = Relay(nothing)
     relay.on_connected(1, ())
     relay.on_inventory(1, wire.Inventory(leaves=tuple(item.leaf for item in statements)), 0.0)
-    actions, taken = relay.on_statements(1, [item.encode() for item in statements[:3]])
+    actions, taken = relay.on_statements(1, [item.encode() for item in statements[:3]], 1.0)
     assert taken == statements[:3]
     assert actions[-1] == Send(1, wire.GetStatements(leaves=(statements[3].leaf,)))
 
@@ -96,18 +96,138 @@ def test_an_answer_that_holds_only_a_part_is_followed_by_a_request_for_the_rest(
 def test_garbage_for_a_statement_is_punished() -> None:
     relay = Relay(nothing)
     relay.on_connected(1, ())
-    actions, _ = relay.on_statements(1, [b"\x93\x00\x00\x00"])
+    actions, _ = relay.on_statements(1, [b"\x93\x00\x00\x00"], 0.0)
     assert [type(action) for action in actions] == [Punish]
 
 
 def test_a_peer_owes_at_most_its_share() -> None:
     statements = make_statements(10)
-    relay = Relay(nothing, RelayLimits(requests_per_peer=4))
+    relay = Relay(nothing, RelayLimits(groups_per_peer=1, request_size=4))
     relay.on_connected(1, ())
     (request,) = relay.on_inventory(1, wire.Inventory(leaves=tuple(item.leaf for item in statements)), 0.0)
     assert isinstance(request, Send)
     assert isinstance(request.message, wire.GetStatements)
     assert len(request.message.leaves) == 4
+
+
+def inventory(statements: list[Statement]) -> wire.Inventory:
+    return wire.Inventory(leaves=tuple(item.leaf for item in statements))
+
+
+def asked(actions: list[Action]) -> list[tuple[int, tuple[bytes, ...]]]:
+    return [
+        (action.peer, action.message.leaves)
+        for action in actions
+        if isinstance(action, Send) and isinstance(action.message, wire.GetStatements)
+    ]
+
+
+def test_what_is_offered_beyond_a_peers_share_is_asked_for_later() -> None:
+    statements = make_statements(10)
+    leaves = [item.leaf for item in statements]
+    pool: dict[bytes, Statement] = {}
+    relay = Relay(pool.get, RelayLimits(groups_per_peer=2, request_size=3))
+    relay.on_connected(1, ())
+    requests = asked(relay.on_inventory(1, inventory(statements), 0.0))
+    wanted = [leaf for _, group in requests for leaf in group]
+    for round_number in range(4):
+        group = requests.pop(0)[1] if requests else ()
+        answer = [item for item in statements if item.leaf in group]
+        pool.update({item.leaf: item for item in answer})
+        actions, _ = relay.on_statements(1, [item.encode() for item in answer], float(round_number))
+        relay.on_checked(answer)
+        requests += asked(actions)
+        wanted += [leaf for _, group in asked(actions) for leaf in group]
+    assert wanted == leaves
+
+
+def test_a_statement_that_is_being_checked_is_not_asked_for_again() -> None:
+    (statement,) = make_statements(1)
+    relay = Relay(nothing)
+    for peer in (1, 2):
+        relay.on_connected(peer, ())
+    relay.on_inventory(1, inventory([statement]), 0.0)
+    relay.on_statements(1, [statement.encode()], 0.0)
+    assert relay.on_inventory(2, inventory([statement]), 0.0) == []
+    relay.on_checked([statement])
+    assert asked(relay.on_inventory(2, inventory([statement]), 0.0)) == [(2, (statement.leaf,))]
+
+
+def test_a_statement_with_another_payload_is_punished_and_asked_of_another_peer() -> None:
+    (good,) = make_statements(1)
+    bad = Statement(good.header_bytes, good.signature, good.payload[:-1] + b"x")
+    assert bad.leaf == good.leaf
+    relay = Relay(nothing)
+    for peer in (1, 2):
+        relay.on_connected(peer, ())
+        relay.on_inventory(peer, inventory([good]), 0.0)
+    actions, taken = relay.on_statements(1, [bad.encode()], 0.0)
+    assert [type(action) for action in actions] == [Punish]
+    assert not taken
+    assert asked(relay.on_disconnected(1, 0.0)) == [(2, (good.leaf,))]
+
+
+def test_a_slow_peer_that_answers_in_parts_is_given_time_for_each() -> None:
+    statements = make_statements(6)
+    relay = Relay(nothing, RelayLimits(request_timeout=10.0))
+    relay.on_connected(1, ())
+    relay.on_inventory(1, inventory(statements), 0.0)
+    for number in range(5):
+        now = 8.0 * (number + 1)
+        assert relay.on_tick(now) == []
+        actions, _ = relay.on_statements(1, [statements[number].encode()], now)
+        assert asked(actions) == [(1, tuple(item.leaf for item in statements[number + 1 :]))]
+
+
+def test_the_only_source_is_asked_again_and_dropped_when_it_never_answers() -> None:
+    (statement,) = make_statements(1)
+    relay = Relay(nothing, RelayLimits(request_timeout=10.0, stalls_until_drop=3))
+    relay.on_connected(1, ())
+    relay.on_inventory(1, inventory([statement]), 0.0)
+    assert asked(relay.on_tick(10.0)) == [(1, (statement.leaf,))]
+    assert asked(relay.on_tick(20.0)) == [(1, (statement.leaf,))]
+    assert any(isinstance(action, Drop) for action in relay.on_tick(30.0))
+
+
+def test_an_answer_to_somebody_elses_question_closes_no_request() -> None:
+    statements = make_statements(3)
+    relay = Relay(nothing)
+    relay.on_connected(1, ())
+    relay.on_inventory(1, inventory(statements[:2]), 0.0)
+    actions, taken = relay.on_statements(1, [statements[2].encode()], 1.0)
+    assert actions == []
+    assert taken == statements[2:]
+
+
+def test_what_a_peer_had_no_room_for_is_offered_again() -> None:
+    (statement,) = make_statements(1)
+    relay = Relay({statement.leaf: statement}.get)
+    assert relay.on_connected(1, [statement.leaf]) == [Send(1, inventory([statement]))]
+    relay.on_accepted(statement)
+    assert relay.flush() == []
+    relay.offer_again([statement.leaf])
+    assert relay.flush((2,)) == []
+    assert relay.flush((1,)) == [Send(1, inventory([statement]))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_thousand_statements_of_one_author_reach_every_mempool_in_spite_of_reordering(seed: int) -> None:
+    builder = ChainBuilder()
+    statements = [builder.statement(SUBMITTER, Cancel(note=str(number))) for number in range(1_000)]
+    net = Gossip(builder.genesis, 4, seed=seed, real_pools=True)
+    for left in range(4):
+        for right in range(left + 1, 4):
+            net.connect(left, right)
+    net.run()
+    for start in range(0, 1_000, 10):
+        net.submit(0, *statements[start : start + 10])
+        net.run(steps=7, all_delivered=False)
+    net.run()
+    for node in net.nodes:
+        assert node.intake is not None
+        assert len(node.intake.orphans) == 0
+        assert set(node.leaves()) == {item.leaf for item in statements}
+    assert not any(node.punished or node.dropped for node in net.nodes)
 
 
 def test_holders_counts_the_peers_that_have_it() -> None:

@@ -1,0 +1,131 @@
+"""What the synchroniser remembers: its limits, each peer, and the way to a peer's best block.
+
+Owns plain state; what is done with it is `sync`'s.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from ...consensus.block import Block, SealedHeader
+from ...consensus.chain import BlockTree, HeaderNode
+from ..wire.limits import MAX_IN_FLIGHT
+
+
+class ChainPort(Protocol):
+    """What the synchroniser needs of a chain state."""
+
+    tree: BlockTree
+
+    def accept_header(self, sealed: SealedHeader, *, now_ms: int, seal_checked: bool = False) -> HeaderNode:
+        """Check a header and add it to the tree."""
+        ...
+
+    def block(self, block_hash: bytes) -> Block | None:
+        """Return a block whose body is here."""
+        ...
+
+    def sealed_header(self, block_hash: bytes) -> SealedHeader | None:
+        """Return a known header."""
+        ...
+
+    def sealed_headers(self, nodes: Sequence[HeaderNode]) -> tuple[bytes, ...]:
+        """Return the encoded headers of connected blocks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncLimits:
+    """Policy of the synchroniser; times in seconds."""
+
+    window_blocks: int = 256
+    """Missing bodies, from the lowest on, that may be under way or waiting at once."""
+    in_flight_per_peer: int = MAX_IN_FLIGHT
+    ready_bytes: int = 64 * 2**20
+    """Bytes of finished bodies that wait to be connected, past which no more are asked for."""
+    assemblies: int = 512
+    """Bodies that are put together at once, past which announced blocks wait for their turn."""
+    minimum_chainwork: int = 0
+    """Chains with less work than this are not downloaded."""
+    headers_timeout: float = 20.0
+    body_timeout: float = 20.0
+    """Per chunk. Doubles with each stall of a peer, up to ``body_timeout_max``; halves with each chunk."""
+    body_timeout_max: float = 120.0
+    """Also the longest time that one peer may take over one body."""
+    announce_known: int = 512
+    """Block hashes remembered per peer, so that nothing is announced back."""
+    stalls_until_drop: int = 3
+
+
+DEFAULT_LIMITS = SyncLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What one peer was asked for of one block."""
+
+    deadline: float
+    since: float
+    """When it was first asked."""
+    start: int | None
+    """First statement of the chunk; None when statements were asked for by leaf."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SyncPeer:
+    """What is known of one peer."""
+
+    timeout: float
+    best: HeaderNode | None = None
+    """Most work that it is known to have."""
+    vouched: HeaderNode | None = None
+    """Most work that it showed as its own active chain."""
+    tip_hash: bytes = b""
+    """Tip that its Status named."""
+    claimed_height: int = 0
+    pruned_below: int = 0
+    high_bandwidth: bool = False
+    headers_deadline: float | None = None
+    headers_end: HeaderNode | None = None
+    """Last header of its last full message."""
+    in_flight: dict[bytes, Ask] = field(default_factory=dict)
+    lacks: set[bytes] = field(default_factory=set)
+    """Bodies that it was asked for and does not have."""
+    known: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    stalls: int = 0
+
+    def note_known(self, block_hash: bytes, limit: int) -> None:
+        """Remember that the peer knows a block."""
+        self.known[block_hash] = None
+        self.known.move_to_end(block_hash)
+        while len(self.known) > limit:
+            self.known.popitem(last=False)
+
+
+class ChainPath:
+    """The missing bodies on the way to one block, lowest first; walked once, since bodies only arrive."""
+
+    def __init__(self, nodes: tuple[HeaderNode, ...]) -> None:
+        """Start with all that were missing."""
+        self._nodes = nodes
+        self._position = 0
+
+    def window(self, limit: int) -> Iterator[HeaderNode]:
+        """Yield those that are still missing among the lowest ``limit`` from the first missing one on."""
+        while self._position < len(self._nodes) and self._nodes[self._position].has_body:
+            self._position += 1
+        for node in islice(self._nodes, self._position, self._position + limit):
+            if not node.has_body and not node.invalid:
+                yield node
+
+
+def is_ancestor(node: HeaderNode, of: HeaderNode) -> bool:
+    """Tell whether ``node`` is ``of`` or below it."""
+    item: HeaderNode | None = of
+    while item is not None and item.height > node.height:
+        item = item.parent
+    return item is node
