@@ -8,7 +8,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test simulate lint bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,6 +30,9 @@ test: $(VENV)/.dev ## all tests (at most 10 minutes)
 	  marks="$$marks and not browser"; \
 	fi; \
 	$(BIN)/pytest -m "$$marks" --durations=15 --durations-min=2 $(ARGS)
+
+simulate: $(VENV)/.dev ## the simulations with SEEDS=200 runs each
+	@$(BIN)/pytest -q tests/simulation --seeds $(or $(SEEDS),200)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts, Dockerfile; all of them, then fails if one did
 	@failed=''; \

@@ -12,6 +12,15 @@ settings.register_profile(
 )
 settings.load_profile("facechain")
 
+SEEDS_DEFAULT = 20
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seeds", type=int, default=SEEDS_DEFAULT, help="runs of each simulation (tests/simulation)"
+    )
+
+
 USER_FOLDERS = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
 
 
