@@ -112,9 +112,11 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def terminating() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C, so that nothing is left running."""
-    numbers = [number for number in INTERRUPTS if number is not signal.SIGINT]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that nothing is left running.
+
+    Ctrl-C counts as well where a shell started the command in the background and had it ignored.
+    """
+    before = {number: signal.signal(number, signal.default_int_handler) for number in INTERRUPTS}
     try:
         yield
     finally:

@@ -119,7 +119,7 @@ def test_interruptions_wait_for_the_end_of_what_must_not_stop_half_way() -> None
     assert reached == ["end"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_being_terminated_is_like_ctrl_c_and_only_inside(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), terminating():
