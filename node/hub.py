@@ -8,11 +8,11 @@ to dial (`node.dialer` does).
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -21,15 +21,19 @@ from ..consensus.errors import ConsensusError, RuleViolation
 from ..consensus.statement import Statement
 from .chain_runner import ChainRunner
 from .chainstate import ChainUpdate
+from .intake import Relayed
 from .mempool import Drop
+from .peer_link import PeerLink
 from .protocol.actions import Action, BlockReady, PeerId, Punish, Send, StatementReceived
 from .protocol.actions import Drop as DropPeer
 from .protocol.peers import AddressBook
 from .protocol.relay import Relay
-from .protocol.sync import Synchronizer
+from .protocol.sync import DEFAULT_LIMITS, Synchronizer
 from .recent import RecentStatements
+from .store.errors import StoreError
 from .wire.connection import Connection
 from .wire.faults import Reason, WireError
+from .wire.limits import MAX_INVENTORY
 from .wire.messages import (
     Address,
     Addresses,
@@ -49,43 +53,27 @@ from .wire.messages import (
     Status,
 )
 
-OUTBOX_MESSAGES_MAX = 4_096
-"""Messages that wait for one peer; a peer that lets more pile up is too slow."""
+BACKLOG_BYTES_MAX = 64 * 2**20
+"""Bytes of blocks and statements that wait for the chain's thread, from which on no peer is read."""
 
-OUTBOX_PAUSE = 64
-"""Messages waiting for a peer from which on its own requests are not read."""
+ADMIT_GROUP = 256
+"""Statements that go to the mempool at once."""
+
+SOURCES_MAX = 4_096
+"""Blocks of which the sender is remembered until they are connected or refused."""
 
 HEADERS_CHECKED_ON_LOOP = 8
 """Seals of longer header messages are verified in a thread."""
 
 TICK_SECONDS = 0.25
 
+STORE_RETRY_SECONDS = 2.0
+"""Between two tries of a store that failed."""
+
+REOFFER_SECONDS = 60.0
+"""Statements that wait are offered again this often: a peer may have had no room for them."""
+
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class PeerLink:
-    """One open connection and what waits to be sent over it."""
-
-    id: PeerId
-    connection: Connection
-    since: float
-    dialed: tuple[str, int] | None
-    """The address that this node connected to; None for an inbound connection."""
-    outbox: deque[Message] = field(default_factory=deque)
-    has_work: asyncio.Event = field(default_factory=asyncio.Event)
-    has_room: asyncio.Event = field(default_factory=asyncio.Event)
-    claimed_height: int = 0
-
-    @property
-    def node_key(self) -> bytes:
-        """The peer's proven identity."""
-        return self.connection.peer.node_key
-
-    @property
-    def endpoint(self) -> tuple[str, int]:
-        """Where the peer listens: the address that was dialed, or the one that an inbound peer claims."""
-        return self.dialed or (self.connection.remote[0], self.connection.peer.listen_port)
 
 
 class PeerHub:
@@ -109,50 +97,71 @@ class PeerHub:
         self._own_key = own_key
         self._admits = admits
         self._recent = RecentStatements()
-        self.sync = Synchronizer(runner.chain, self.find_statement)
+        limits = dataclasses.replace(DEFAULT_LIMITS, minimum_chainwork=runner.chain.policy.minimum_chainwork)
+        self.sync = Synchronizer(runner.chain, self.find_statement, limits)
         self.relay = Relay(self.find_statement)
         self.links: dict[PeerId, PeerLink] = {}
         self._next_id = 0
         self._blocks: deque[BlockReady] = deque()
         self._statements: deque[StatementReceived] = deque()
+        self._backlog_bytes = 0
+        self._backlog_room = asyncio.Event()
+        self._sources: OrderedDict[bytes, PeerId] = OrderedDict()
+        """Who completed a block that is neither connected nor refused yet."""
         self._work = asyncio.Event()
+        self._stopping = False
         self._closing: set[asyncio.Task[None]] = set()
         self.on_admitted: Callable[[], None] = lambda: None
         """Called when statements from peers entered the mempool."""
         runner.subscribe(self._on_update)
+        runner.on_relayed = self._on_relayed
 
     def find_statement(self, leaf: bytes) -> Statement | None:
         """Return a statement from the mempool or the latest blocks."""
-        return self._runner.mempool.pool.get(leaf) or self._recent.get(leaf)
+        return self._runner.intake.find(leaf) or self._recent.get(leaf)
 
     # Connections.
 
     async def serve(self, connection: Connection, dialed: tuple[str, int] | None = None) -> None:
-        """Run one connection until it ends; a second one to the same node is refused."""
+        """Run one connection until it ends; a second one to the same node is refused.
+
+        A fault of this node in dealing with a peer ends that connection and nothing else.
+        """
+        refusal = self._refusal(connection, dialed)
+        if refusal is not None:
+            await connection.close(*refusal)
+            return
         key = connection.peer.node_key
-        if not self._admits(connection.remote[0], key):
-            await connection.close(Reason.BANNED, "this node's operator does not talk to this peer")
-            return
-        ban = self._book.banned(key, self._clock_ms())
-        if ban is not None:
-            await connection.close(Reason.BANNED, ban.reason)
-            return
-        other = next((link for link in self.links.values() if link.node_key == key), None)
-        if other is not None:
-            if not self._keeps_newer(connection):
-                await connection.close(Reason.DUPLICATE_CONNECTION, "this node is connected to you already")
-                return
-            self._forget(other)
-            await other.connection.close(Reason.DUPLICATE_CONNECTION, "a newer connection replaces this one")
+        older = next((link for link in self.links.values() if link.node_key == key), None)
         self._next_id += 1
         link = PeerLink(self._next_id, connection, time.monotonic(), dialed)
+        if older is not None:
+            self._forget(older)
+            self._end(older, Reason.DUPLICATE_CONNECTION, "a newer connection replaces this one")
         self.links[link.id] = link
         self._note_listener(link)
         _log.info("connected to %s:%d (%s)", *connection.remote, key.hex()[:16])
         try:
             await self._exchange(link)
+        except Exception:  # noqa: BLE001 - whatever a peer sends, the node stays up
+            _log.exception("a fault of this node in dealing with %s:%d", *connection.remote)
+            await connection.close()
         finally:
             self._forget(link)
+
+    def _refusal(self, connection: Connection, dialed: tuple[str, int] | None) -> tuple[Reason, str] | None:
+        """Return why a connection is not served, if so."""
+        key = connection.peer.node_key
+        if self._stopping:
+            return Reason.SHUTDOWN, "this node is stopping"
+        if not self._admits(connection.remote[0], key):
+            return Reason.BANNED, "this node's operator does not talk to this peer"
+        ban = self._book.banned(key, self._clock_ms())
+        if ban is not None and not self._is_manual(dialed):
+            return Reason.BANNED, ban.reason
+        if any(link.node_key == key for link in self.links.values()) and not self._keeps_newer(connection):
+            return Reason.DUPLICATE_CONNECTION, "this node is connected to you already"
+        return None
 
     def _keeps_newer(self, connection: Connection) -> bool:
         """Of two connections that cross, both ends keep the one that the smaller key opened."""
@@ -169,7 +178,8 @@ class PeerHub:
             )
 
     async def _exchange(self, link: PeerLink) -> None:
-        writer = asyncio.create_task(self._write(link), name=f"peer {link.id} outbox")
+        writer = asyncio.create_task(link.write(), name=f"peer {link.id} outbox")
+        writer.add_done_callback(lambda task: self._on_writer_done(link, task))
         try:
             now = time.monotonic()
             self.perform(self.sync.on_connected(link.id, now))
@@ -179,9 +189,10 @@ class PeerHub:
             while True:
                 message = await link.connection.receive()
                 await self._dispatch(link, message)
-                while len(link.outbox) > OUTBOX_PAUSE:
-                    link.has_room.clear()
-                    await link.has_room.wait()
+                await link.room()
+                while self._backlog_bytes > BACKLOG_BYTES_MAX:
+                    self._backlog_room.clear()
+                    await self._backlog_room.wait()
         except WireError as error:
             if error.misbehaviour and link.connection.failure is error:
                 self._ban(link, error.reason, error.message)
@@ -190,18 +201,11 @@ class PeerHub:
             writer.cancel()
             await asyncio.wait((writer,))
 
-    async def _write(self, link: PeerLink) -> None:
-        while True:
-            while link.outbox:
-                message = link.outbox.popleft()
-                link.has_room.set()
-                try:
-                    await link.connection.send(message)
-                except WireError:
-                    link.has_room.set()
-                    return
-            link.has_work.clear()
-            await link.has_work.wait()
+    def _on_writer_done(self, link: PeerLink, writer: asyncio.Task[None]) -> None:
+        """A message that cannot be sent is a fault of this node; the peer must not wait for it for ever."""
+        if not writer.cancelled() and (error := writer.exception()) is not None:
+            _log.error("a fault of this node in sending to %s:%d", *link.connection.remote, exc_info=error)
+            self._end(link, Reason.DONE, "this node failed to send a message")
 
     def _forget(self, link: PeerLink) -> None:
         if self.links.pop(link.id, None) is not None:
@@ -210,9 +214,12 @@ class PeerHub:
             self.perform(self.relay.on_disconnected(link.id, now))
 
     async def close(self) -> None:
-        """Say goodbye to every peer."""
-        links = list(self.links.values())
-        await asyncio.gather(*(link.connection.close(Reason.SHUTDOWN) for link in links))
+        """Say goodbye to every peer; later connections are refused."""
+        self._stopping = True
+        for link in list(self.links.values()):
+            self._end(link, Reason.SHUTDOWN, "this node is stopping")
+        while self._closing:
+            await asyncio.wait(tuple(self._closing))
 
     # Messages.
 
@@ -222,6 +229,8 @@ class PeerHub:
             return
         if isinstance(message, Headers):
             self.perform(await self._on_headers(link.id, message))
+        elif isinstance(message, GetBody):
+            self.perform(await self._on_get_body(link.id, message))
         elif (handler := _HANDLERS.get(type(message))) is not None:
             self.perform(handler(self, link, message))
 
@@ -238,9 +247,19 @@ class PeerHub:
         """Take a GetHeaders."""
         return self.sync.on_get_headers(link.id, message)
 
-    def on_get_body(self, link: PeerLink, message: GetBody) -> list[Action]:
-        """Take a GetBody."""
-        return self.sync.on_get_body(link.id, message)
+    async def _on_get_body(self, peer: PeerId, message: GetBody) -> list[Action]:
+        """Serve a body; it is read and taken apart in a thread, since it may be large."""
+        served = self.sync.served
+        if message.block_hash not in served:
+            try:
+                body = await asyncio.to_thread(served.load, message.block_hash)
+            except (StoreError, ConsensusError) as error:
+                _log.warning("body %s cannot be served: %s", message.block_hash.hex(), error)
+                body = None
+            if body is None:
+                return [Send(peer, NotFound(missing=Missing.BODY, hashes=(message.block_hash,)))]
+            served.keep(body)
+        return self.sync.on_get_body(peer, message) if peer in self.links else []
 
     def on_body_chunk(self, link: PeerLink, message: BodyChunk) -> list[Action]:
         """Take a BodyChunk."""
@@ -307,14 +326,14 @@ class PeerHub:
             link = self.links.get(action.peer)
             match action:
                 case Send():
-                    if link is not None:
-                        self._send(link, action.message)
+                    if link is not None and not link.queue(action.message):
+                        self._end(link, Reason.SLOW_READER, "too many messages wait to be read")
                 case BlockReady():
                     self._blocks.append(action)
-                    self._work.set()
+                    self._add_backlog(action.block.body.byte_count())
                 case StatementReceived():
                     self._statements.append(action)
-                    self._work.set()
+                    self._add_backlog(action.statement.size_bytes)
                 case Punish():
                     if link is not None:
                         self._ban(link, action.reason, action.detail)
@@ -323,28 +342,29 @@ class PeerHub:
                     if link is not None:
                         self._end(link, action.reason, action.detail)
 
-    def _send(self, link: PeerLink, message: Message) -> None:
-        if len(link.outbox) >= OUTBOX_MESSAGES_MAX:
-            self._end(link, Reason.SLOW_READER, f"{OUTBOX_MESSAGES_MAX} messages wait to be read")
-            return
-        link.outbox.append(message)
-        link.has_work.set()
+    def _add_backlog(self, size: int) -> None:
+        self._backlog_bytes += size
+        self._work.set()
 
     def _ban(self, link: PeerLink, reason: str, detail: str) -> None:
         _log.warning("peer %s:%d misbehaved: %s: %s", *link.connection.remote, reason, detail)
         if link.dialed is None or not self._is_manual(link.dialed):
             self._book.ban(link.node_key, f"{reason}: {detail}", self._clock_ms())
 
-    def _is_manual(self, endpoint: tuple[str, int]) -> bool:
-        return any(entry.endpoint == endpoint and entry.manual for entry in self._book.entries())
+    def _is_manual(self, endpoint: tuple[str, int] | None) -> bool:
+        return endpoint is not None and self._book.is_manual(endpoint)
 
     def _end(self, link: PeerLink, reason: str, detail: str) -> None:
         """Close a connection in the background; its `serve` sees the end."""
-        link.outbox.clear()
-        link.has_room.set()
+        link.end()
         task = asyncio.create_task(link.connection.close(reason, detail[:200]), name=f"peer {link.id} close")
         self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        task.add_done_callback(self._on_closed)
+
+    def _on_closed(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s failed", task.get_name(), exc_info=error)
 
     # Work that changes the chain or the mempool.
 
@@ -353,57 +373,90 @@ class PeerHub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._work_off(), name="peer hub work")
             tasks.create_task(self._tick(), name="peer hub tick")
+            tasks.create_task(self._recover(), name="peer hub recovery")
 
     async def _work_off(self) -> None:
         while True:
             await self._work.wait()
             self._work.clear()
-            if self._blocks:
-                ready = list(self._blocks)
-                self._blocks.clear()
-                await self._connect(ready)
-            if self._statements:
-                received = list(self._statements)
-                self._statements.clear()
-                await self._admit(received)
+            blocks, statements = list(self._blocks), list(self._statements)
+            self._blocks.clear()
+            self._statements.clear()
+            self._backlog_bytes = 0
+            self._backlog_room.set()
+            try:
+                if blocks:
+                    await self._connect(blocks)
+                for start in range(0, len(statements), ADMIT_GROUP):
+                    await self._admit(statements[start : start + ADMIT_GROUP])
+            except StoreError as error:
+                _log.debug("%d blocks and %d statements wait: %s", len(blocks), len(statements), error)
+            except Exception:  # noqa: BLE001 - whatever a peer sent, the node stays up
+                _log.exception("a fault of this node in taking blocks and statements")
+            finally:
+                self.relay.on_checked(item.statement for item in statements)
 
     async def _connect(self, ready: Sequence[BlockReady]) -> None:
-        sources = {item.block.hash: item.peer for item in ready}
+        for item in ready:
+            self._sources[item.block.hash] = item.peer
+        while len(self._sources) > SOURCES_MAX:
+            self._sources.popitem(last=False)
         _, refused = await self._runner.add_blocks([item.block for item in ready], self._announce)
-        for block, error in refused:
-            if block in sources:
-                self._blame(sources[block], error)
+        for block_hash, error in refused:
+            self._on_refused(block_hash, error)
         self.perform(self.sync.on_tip_changed(time.monotonic()))
+
+    def _on_refused(self, block_hash: bytes, error: ConsensusError) -> None:
+        """Blame who vouched for a block. One that merely announced it may be as honest as this node."""
+        peer = self._sources.pop(block_hash, None)
+        guilty = isinstance(error, RuleViolation) and error.rule.punish
+        if peer is not None and guilty and self.sync.vouches(peer, block_hash):
+            self.perform([Punish(peer, error.code, error.message)])
+        _log.info("block %s refused: %s", block_hash.hex(), error)
+        self.perform(self.sync.on_refused(block_hash, time.monotonic()))
 
     async def _admit(self, received: Sequence[StatementReceived]) -> None:
         sources = {item.statement.leaf: item.peer for item in received}
-        for statement, error in await self._runner.relay([item.statement for item in received]):
-            if error is None:
-                self.relay.on_accepted(statement)
-                self.on_admitted()
-            elif statement.leaf in sources:
-                self._blame(sources[statement.leaf], error)
-        self.perform(self.relay.flush())
+        results = await self._runner.relay([item.statement for item in received])
+        for statement, error in results:
+            peer = sources.get(statement.leaf)
+            if isinstance(error, RuleViolation) and error.rule.punish and peer is not None:
+                self.perform([Punish(peer, error.code, error.message)])
+            elif error is not None:
+                _log.debug("statement %s: %s", statement.id.hex(), error)
+        self._on_relayed(results)
 
-    def _blame(self, peer: PeerId, error: Exception) -> None:
-        if isinstance(error, RuleViolation) and error.rule.punish:
-            self.perform([Punish(peer, error.code, error.message)])
-        elif isinstance(error, ConsensusError):
-            _log.debug("from peer %d: %s", peer, error)
+    def _on_relayed(self, results: Sequence[Relayed]) -> None:
+        """Statements of peers went through the mempool."""
+        taken = [statement for statement, error in results if error is None]
+        self.announce_statements(taken)
+        if taken:
+            self.on_admitted()
 
     async def submit_block(self, block: Block) -> ChainUpdate:
-        """Take a block that this node mined; raises ConsensusError when it is refused."""
+        """Take a block that this node mined.
+
+        Raises:
+            ConsensusError: it is refused.
+            StoreError: the store failed; the block is tried again when it works.
+        """
         self._recent.add(block)
         update, refused = await self._runner.add_blocks([block], self._announce)
-        if refused:
-            raise refused[0][1]
+        for block_hash, error in refused:
+            if block_hash == block.hash:
+                raise error
+            self._on_refused(block_hash, error)
         return update
 
     def announce_statements(self, statements: Iterable[Statement]) -> None:
-        """Tell peers of statements that a submitter handed in."""
+        """Tell peers of statements that are new in the mempool."""
         for statement in statements:
             self.relay.on_accepted(statement)
-        self.perform(self.relay.flush())
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send inventory to the peers that keep up; that of the others grows until the next tick."""
+        self.perform(self.relay.flush([link.id for link in self.links.values() if not link.is_busy]))
 
     def _announce(self, block: Block) -> None:
         self._recent.add(block)
@@ -412,19 +465,43 @@ class PeerHub:
     def _on_update(self, update: ChainUpdate, _drops: Sequence[Drop]) -> None:
         for block in update.connected:
             self._recent.add(block)
-        now = time.monotonic()
-        self.perform(self.sync.on_tip_changed(now))
+            self._sources.pop(block.hash, None)
+        self.perform(self.sync.on_tip_changed(time.monotonic()))
+        if update.connected:
+            # Blocks of a catch-up were not announced when they came.
+            self.perform(self.sync.announce(update.connected[-1]))
         if update.disconnected:
             returned = [item for block in update.disconnected for item in block.body.statements]
             pool = self._runner.mempool.pool
             self.announce_statements(item for item in returned if item.leaf in pool)
 
     async def _tick(self) -> None:
+        offer_at = time.monotonic() + REOFFER_SECONDS
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()
-            self.perform(self.sync.on_tick(now))
-            self.perform(self.relay.on_tick(now))
+            try:
+                if now >= offer_at:
+                    offer_at = now + REOFFER_SECONDS
+                    self.relay.offer_again(self._runner.mempool.pool.leaves()[:MAX_INVENTORY])
+                self.perform(self.sync.on_tick(now))
+                self.perform(self.relay.on_tick(now))
+                self._flush()
+            except Exception:  # noqa: BLE001 - the next tick may do better
+                _log.exception("a fault of this node at a tick")
+
+    async def _recover(self) -> None:
+        """Go on with what a failure of the store stopped, once it works again."""
+        while True:
+            await asyncio.sleep(STORE_RETRY_SECONDS)
+            if self._runner.trouble is None:
+                continue
+            try:
+                await self._runner.retry()
+            except StoreError as error:
+                _log.debug("the store still fails: %s", error)
+            else:
+                self.perform(self.sync.on_tip_changed(time.monotonic()))
 
 
 def _seals_are_valid(headers: Sequence[SealedHeader], network_id: bytes) -> bool:
@@ -436,7 +513,6 @@ _HANDLERS: Mapping[type[Message], Callable[[PeerHub, PeerLink, Any], list[Action
         Status: PeerHub.on_status,
         SendAnnouncements: PeerHub.on_send_announcements,
         GetHeaders: PeerHub.on_get_headers,
-        GetBody: PeerHub.on_get_body,
         BodyChunk: PeerHub.on_body_chunk,
         AnnounceBlock: PeerHub.on_announce_block,
         Inventory: PeerHub.on_inventory,
@@ -447,4 +523,4 @@ _HANDLERS: Mapping[type[Message], Callable[[PeerHub, PeerLink, Any], list[Action
         Addresses: PeerHub.on_addresses,
     }
 )
-"""Who takes a message of which type; Headers may take long and go through a thread."""
+"""Who takes a message of which type; Headers and GetBody may take long and go through a thread."""

@@ -6,6 +6,8 @@ only a memory of convenience.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..consensus.errors import DecodeError
 from .protocol.peers import AddressBook, AddressEntry, Ban
 from .store.port import Store, Writer
@@ -29,19 +31,37 @@ def load_book(store: Store) -> AddressBook:
     return book
 
 
-def save_book(store: Store, book: AddressBook) -> None:
-    """Write the lists in place of the stored ones."""
-    peers = {_key(entry): entry.encode() for entry in book.entries()}
-    bans = {key: ban.encode() for key, ban in book.bans.items()}
+BookRows = Mapping[Table, Mapping[bytes, bytes]]
+"""What is to be in the store, by table and key."""
+
+
+def book_rows(book: AddressBook) -> BookRows:
+    """Return the rows of both lists as they stand now: for the thread that changes the lists."""
+    return {
+        Table.PEERS: {_key(entry): entry.encode() for entry in book.entries()},
+        Table.BANS: {key: ban.encode() for key, ban in book.bans.items()},
+    }
+
+
+def save_rows(store: Store, rows: BookRows) -> None:
+    """Write the lists in place of the stored ones; any thread may. Nothing is written when nothing changed."""
+    with store.read() as reader:
+        if all(dict(reader.scan(table)) == wanted for table, wanted in rows.items()):
+            return
 
     def change(writer: Writer) -> None:
-        for table, rows in ((Table.PEERS, peers), (Table.BANS, bans)):
+        for table, wanted in rows.items():
             for key, _ in list(writer.scan(table)):
-                if key not in rows:
+                if key not in wanted:
                     writer.delete(table, key)
-            writer.put_many(table, sorted(rows.items()))
+            writer.put_many(table, sorted(wanted.items()))
 
     store.transact(change)
+
+
+def save_book(store: Store, book: AddressBook) -> None:
+    """Write the lists in place of the stored ones; for the thread that changes them."""
+    save_rows(store, book_rows(book))
 
 
 def _key(entry: AddressEntry) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 from functools import partial
@@ -19,6 +20,8 @@ from .config import NodeConfig
 from .service import Addresses, Node, NodeKeys
 
 RUN_FILE = "node.json"
+
+_log = logging.getLogger(__name__)
 
 
 def run_node(config: NodeConfig, genesis: Genesis, keys: NodeKeys) -> None:
@@ -56,5 +59,8 @@ def _write_run_file(path: Path, node: Node, started: asyncio.Future[Addresses]) 
         }
     )
     scratch = path.with_suffix(".json.new")
-    scratch.write_text(text + "\n", encoding="utf-8")
-    scratch.replace(path)
+    try:
+        scratch.write_text(text + "\n", encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        _log.error("%s: expected a file that can be written, got %s; free disk space", path, error.strerror)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from .. import __version__
 from ..consensus.block import Block
@@ -33,8 +34,9 @@ from .hub import PeerHub
 from .mempool import Drop, Mempool, Submission
 from .mining.controller import MinerController, MiningSituation, mining_situation
 from .mining.workers import HashlibWorkers
-from .peer_store import load_book, save_book
+from .peer_store import book_rows, load_book, save_rows
 from .protocol.peers import AddressBook
+from .store.errors import StoreError
 from .store.lmdb_store import LmdbStore
 from .store.port import Store
 from .template import Template
@@ -47,6 +49,9 @@ RATE_WINDOW_SECONDS = 10.0
 """Blocks per second are those of this long a time."""
 
 BOOK_SAVE_SECONDS = 30.0
+
+MINING_RETRY_SECONDS = 2.0
+"""How long the miner waits after the store failed."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,12 +80,15 @@ class _Progress:
     connected: deque[tuple[float, int]] = field(default_factory=deque)
 
     def note(self, blocks: int) -> None:
+        self._forget_old()
         self.connected.append((time.monotonic(), blocks))
 
-    def per_second(self) -> float:
-        now = time.monotonic()
-        while self.connected and now - self.connected[0][0] > RATE_WINDOW_SECONDS:
+    def _forget_old(self) -> None:
+        while self.connected and time.monotonic() - self.connected[0][0] > RATE_WINDOW_SECONDS:
             self.connected.popleft()
+
+    def per_second(self) -> float:
+        self._forget_old()
         return sum(blocks for _, blocks in self.connected) / RATE_WINDOW_SECONDS
 
 
@@ -168,7 +176,7 @@ class Node:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.runner)
-            stack.callback(self._save_book)
+            stack.push_async_callback(self._save_book)
             listener = await stack.enter_async_context(self._listener())
             api = await stack.enter_async_context(self._api())
             listen = Endpoint(host=self.config.listen.host, port=listener.port)
@@ -194,7 +202,7 @@ class Node:
                     tasks.create_task(self._keep_book(), name="address book"),
                 ]
                 if self.miner is not None:
-                    running.append(tasks.create_task(self.miner.run(), name="miner"))
+                    running.append(tasks.create_task(self._mine(self.miner), name="miner"))
                 await stop.wait()
                 for task in running:
                     task.cancel()
@@ -250,10 +258,24 @@ class Node:
     async def _keep_book(self) -> None:
         while True:
             await asyncio.sleep(BOOK_SAVE_SECONDS)
-            await self.runner.call(self._save_book)
+            rows = book_rows(self.book)
+            with contextlib.suppress(StoreError):  # the runner said so; the next round may do better
+                await self.runner.call(partial(save_rows, self._store, rows))
 
-    def _save_book(self) -> None:
-        save_book(self._store, self.book)
+    async def _save_book(self) -> None:
+        try:
+            await self.runner.call(partial(save_rows, self._store, book_rows(self.book)))
+        except StoreError as error:
+            _log.warning("the address book is not saved: %s", error)
+
+    async def _mine(self, miner: MinerController) -> None:
+        """Mine; when the store fails, wait and go on."""
+        while True:
+            try:
+                await miner.run()
+            except StoreError as error:
+                _log.warning("mining waits for the store: %s", error)
+                await asyncio.sleep(MINING_RETRY_SECONDS)
 
     # What happens.
 

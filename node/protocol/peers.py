@@ -34,6 +34,8 @@ class PeerPolicy:
     """Longest wait between two tries of an address that the operator named."""
     failures_until_forgotten: int = 10
     ban_ms: int = 86_400_000
+    bans: int = 4_096
+    """Bans that are kept; those that end first are dropped."""
     answer_size: int = 250
     """Addresses handed out per request."""
 
@@ -179,6 +181,11 @@ class AddressBook:
         if entry and not entry.manual and entry.failures >= self._policy.failures_until_forgotten:
             del self._entries[host, port]
 
+    def is_manual(self, endpoint: Endpoint) -> bool:
+        """Tell whether the operator named an address."""
+        entry = self._entries.get(endpoint)
+        return entry is not None and entry.manual
+
     def forget(self, host: str, port: int) -> None:
         """Drop an address, for instance this node's own."""
         self._entries.pop((host, port), None)
@@ -234,6 +241,8 @@ class AddressBook:
         """Keep a node out for a while."""
         ban = Ban(reason=reason[:MAX_REASON_BYTES], until_ms=now_ms + self._policy.ban_ms)
         self.bans[node_key] = ban
+        while len(self.bans) > self._policy.bans:
+            del self.bans[min(self.bans, key=lambda key: self.bans[key].until_ms)]
         return ban
 
     def banned(self, node_key: bytes, now_ms: int) -> Ban | None:

@@ -324,8 +324,14 @@ class Synchronizer:
     # The node's own news, and time.
 
     def announce(self, block: Block) -> list[Action]:
-        """Tell every peer that does not know it of a block whose work, seal and body were checked."""
-        unaware = [item for item in self._peers.items() if block.hash not in item[1].known]
+        """Tell peers of a block whose work, seal and body were checked, unless they have it or a better one."""
+        node = self._chain.tree.get(block.hash)
+        work = 0 if node is None else node.chainwork
+        unaware = [
+            (peer, state)
+            for peer, state in self._peers.items()
+            if block.hash not in state.known and (state.best is None or state.best.chainwork < work)
+        ]
         if not unaware:
             return []
         header, size = block.sealed.encode(), block.body.byte_count()

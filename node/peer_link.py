@@ -1,0 +1,119 @@
+"""One open connection to a peer, and what waits to be sent over it.
+
+Owns the outbox and its bounds. It sends in order and knows nothing of what the messages mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+
+from .protocol.actions import PeerId
+from .wire.connection import Connection
+from .wire.faults import WireError
+from .wire.messages import AnnounceBlock, BodyChunk, Message, Statements
+
+OUTBOX_MESSAGES_MAX = 4_096
+"""Messages that wait for one peer; a peer that lets more pile up is too slow."""
+
+OUTBOX_PAUSE_MESSAGES = 64
+"""Messages waiting for a peer from which on its own requests are not read."""
+
+OUTBOX_PAUSE_BYTES = 4 * 2**20
+"""The same, for the bytes of statements and leaves that wait."""
+
+OUTBOX_BUSY_MESSAGES = 16
+"""Messages waiting from which on inventory is gathered, so that more statements go into one."""
+
+_log = logging.getLogger(__name__)
+
+
+def payload_bytes(message: Message) -> int:
+    """Return the bytes of what makes a message large."""
+    match message:
+        case BodyChunk():
+            return sum(map(len, message.statements)) + sum(map(len, message.leaves))
+        case Statements():
+            return sum(map(len, message.statements))
+        case AnnounceBlock():
+            return sum(map(len, message.leaves))
+    return 0
+
+
+@dataclass(slots=True, eq=False)
+class PeerLink:
+    """See the module's text. `write` runs as a task for as long as the link is served."""
+
+    id: PeerId
+    connection: Connection
+    since: float
+    dialed: tuple[str, int] | None
+    """The address that this node connected to; None for an inbound connection."""
+    claimed_height: int = 0
+    _outbox: deque[Message] = field(default_factory=deque)
+    _outbox_bytes: int = 0
+    _has_work: asyncio.Event = field(default_factory=asyncio.Event)
+    _has_room: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: bool = False
+
+    @property
+    def node_key(self) -> bytes:
+        """The peer's proven identity."""
+        return self.connection.peer.node_key
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Where the peer listens: the address that was dialed, or the one that an inbound peer claims."""
+        return self.dialed or (self.connection.remote[0], self.connection.peer.listen_port)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether more inventory should wait."""
+        return len(self._outbox) >= OUTBOX_BUSY_MESSAGES
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the peer's own requests should wait."""
+        return len(self._outbox) > OUTBOX_PAUSE_MESSAGES or self._outbox_bytes > OUTBOX_PAUSE_BYTES
+
+    def queue(self, message: Message) -> bool:
+        """Queue a message; False when too much waits already. Nothing is queued on a link that ended."""
+        if self._ended:
+            return True
+        if len(self._outbox) >= OUTBOX_MESSAGES_MAX:
+            return False
+        self._outbox.append(message)
+        self._outbox_bytes += payload_bytes(message)
+        self._has_work.set()
+        return True
+
+    def end(self) -> None:
+        """Drop what waits, and wake up whoever waits for room."""
+        self._ended = True
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        self._has_room.set()
+
+    async def room(self) -> None:
+        """Wait until the outbox is short again, or the link ended."""
+        while self.is_full and not self._ended:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def write(self) -> None:
+        """Send what is queued until the connection breaks; then `end`."""
+        try:
+            while True:
+                while self._outbox:
+                    message = self._outbox.popleft()
+                    self._outbox_bytes -= payload_bytes(message)
+                    self._has_room.set()
+                    await self.connection.send(message)
+                self._has_work.clear()
+                await self._has_work.wait()
+        except WireError as error:
+            _log.debug("nothing more is sent to %s:%d: %s", *self.connection.remote, error)
+        finally:
+            self.end()
