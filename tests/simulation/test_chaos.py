@@ -90,14 +90,15 @@ class Chaos:
         self.forks = max(self.forks, len({node.tip for node in self.net.nodes}))
 
     def heal(self) -> None:
-        """Connect everybody and go on until everything is sealed."""
+        """Connect everybody and mine until everything is sealed; a tie between two tips needs one more block."""
         for left in range(NODES):
             for right in range(left + 1, NODES):
                 if (left, right) not in self.links:
                     self.net.connect(left, right)
         for _ in range(ROUNDS_TO_SETTLE):
             self.net.tick(130.0)
-            if all(not node.leaves() for node in self.net.nodes):
+            nodes = self.net.nodes
+            if len({node.tip for node in nodes}) == 1 and not any(node.leaves() for node in nodes):
                 return
             self.mine(self.random.randrange(NODES))
 

@@ -17,7 +17,7 @@ from facechain.consensus.errors import ConsensusError
 from facechain.consensus.params import Genesis
 from facechain.consensus.statement import Statement
 from facechain.node.chain_runner import open_tip
-from facechain.node.chainstate import ChainState
+from facechain.node.chainstate import ChainState, ChainUpdate
 from facechain.node.intake import Intake
 from facechain.node.mempool import DurableMempool
 from facechain.node.protocol.actions import (
@@ -176,6 +176,16 @@ class Gossip:
             for statement in block.body.statements:
                 node.pool.setdefault(statement.leaf, statement)
         self.perform(node, node.sync.on_tip_changed(self.now))
+        self._offer_returned(node, update)
+
+    def _offer_returned(self, node: SimulatedNode, update: ChainUpdate) -> None:
+        """Tell peers of statements that a reorganisation put back into the pool, as the hub does."""
+        waiting = set(node.leaves())
+        for block in update.disconnected:
+            for statement in block.body.statements:
+                if statement.leaf in waiting:
+                    node.relay.on_accepted(statement)
+        self.perform(node, node.relay.flush())
 
     def run(self, steps: int = 100_000, *, all_delivered: bool = True) -> None:
         """Deliver messages in random order (in order on each connection) until all, or `steps`, are delivered."""
