@@ -1,6 +1,7 @@
 """What holds for every test: no user's settings leak in, nothing is written to the user's folders."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 USER_FOLDERS = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what the tests start, even where a shell runs the tests in the background.
+
+    Such a shell has its children ignore SIGINT, and they hand that on to their own.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
