@@ -3,6 +3,7 @@
 #   PYTHON=…     the interpreter to make .venv with (default: the first of python3, python3.13 … that is new enough)
 #   PIP_ARGS=…   more arguments for pip, for example another index with a smaller build of torch
 #   ARGS=…       more arguments for pytest (make test) or the demo (make demo)
+#   KILLS=…      how often make check-store kills; FAULTS=… calls of each kind that make check-io lets fail; SEED=…
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,10 +16,13 @@ BIN := $(VENV)/bin
 PYTHON ?=
 PIP_ARGS ?=
 ARGS ?=
+KILLS ?= 200
+FAULTS ?= 6
+SEED ?= 1
 BENCHES = $(sort $(wildcard tests/bench/bench_*.py))
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 demo: $(VENV)/.producer ## a network of four nodes, a producer and an audit on this machine (at most 2 minutes)
 	@$(BIN)/facechain demo $(ARGS)
@@ -28,6 +32,10 @@ test: $(VENV)/.dev ## all tests (at most 10 minutes)
 	if ! command -v chromium chromium-browser google-chrome >/dev/null; then \
 	  echo 'make test: no Chromium found, so the browser tests are left out (install: apt-get install chromium)' >&2; \
 	  marks="$$marks and not browser"; \
+	fi; \
+	if ! strace -qq -o /dev/null true 2>/dev/null; then \
+	  echo 'make test: no strace that may trace, so the tests of failing system calls are left out (install: apt-get install strace)' >&2; \
+	  marks="$$marks and not strace"; \
 	fi; \
 	$(BIN)/pytest -m "$$marks" --durations=15 --durations-min=2 $(ARGS)
 
@@ -47,6 +55,12 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts, Dockerfile; all of 
 
 bench: $(VENV)/.dev ## measure what docs/ states
 	@for bench in $(BENCHES); do echo "== $$bench" >&2; PYTHONPATH=tests $(BIN)/python "$$bench"; done
+
+check-store: $(VENV)/.dev ## kill a process that writes a store KILLS times and check what is left
+	@PYTHONPATH=tests $(BIN)/python tests/fault/check_store.py --kills $(KILLS) --seed $(SEED)
+
+check-io: $(VENV)/.dev ## let system calls on a store fail and flip its bits (needs strace)
+	@PYTHONPATH=tests $(BIN)/python tests/fault/check_io.py --per-call $(FAULTS) --seed $(SEED)
 
 clean: ## remove the virtual environment, builds and caches
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -19,6 +19,8 @@ from .offline import ReadOnlyStore
 WORK_NAME: Final = "rebuild"
 """Folder inside the store's; what an interrupted run left there is removed by the next."""
 
+FILE_MODE: Final = 0o600
+
 
 @contextmanager
 def new_file(folder: Path) -> Iterator[Path]:
@@ -57,9 +59,10 @@ def require_room(folder: Path, size_bytes: int) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make a file's content durable."""
+    """Make a file's content durable, and the file its owner's alone."""
     descriptor = os.open(path, os.O_RDWR)
     try:
+        os.fchmod(descriptor, FILE_MODE)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
