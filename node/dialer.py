@@ -126,6 +126,7 @@ class Dialer:
         if endpoint in self._manual:
             self._first_outcomes.setdefault(endpoint, None)
         self._note_key(endpoint, connection.peer.node_key)
+        before = self._book.failures(host, port)
         self._book.on_success(host, port, self._clock_ms())
         _log.debug("dialed %s:%d in %.0f ms", host, port, 1000 * (time.monotonic() - started))
         served = time.monotonic()
@@ -135,7 +136,7 @@ class Dialer:
         except Exception:  # noqa: BLE001 - see above
             _log.exception("a fault of this node in dealing with %s:%d", host, port)
         if time.monotonic() - served < STEADY_SECONDS:
-            self._book.on_failure(host, port)
+            self._book.on_failure(host, port, before=before)
 
     def _note_key(self, endpoint: tuple[str, int], key: bytes) -> None:
         self._keys[endpoint] = key

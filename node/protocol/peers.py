@@ -174,9 +174,21 @@ class AddressBook:
             host, port, lambda entry: replace(entry, last_seen_ms=now_ms, last_success_ms=now_ms, failures=0)
         )
 
-    def on_failure(self, host: str, port: int) -> None:
-        """Note a failed attempt; an address that was never good is forgotten after some."""
-        self._change(host, port, lambda entry: replace(entry, failures=entry.failures + 1))
+    def failures(self, host: str, port: int) -> int:
+        """Return how many tries of an address failed in a row."""
+        entry = self._entries.get((host, port))
+        return 0 if entry is None else entry.failures
+
+    def on_failure(self, host: str, port: int, *, before: int | None = None) -> None:
+        """Note a failed attempt; an address that keeps failing is forgotten after some.
+
+        `before` is the number of failures before a connection that was made but did not last.
+        """
+        self._change(
+            host,
+            port,
+            lambda entry: replace(entry, failures=1 + (entry.failures if before is None else before)),
+        )
         entry = self._entries.get((host, port))
         if entry and not entry.manual and entry.failures >= self._policy.failures_until_forgotten:
             del self._entries[host, port]

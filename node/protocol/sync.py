@@ -218,7 +218,7 @@ class Synchronizer:
             node.has_body
             or node.hash in self._ready
             or node.parent is None
-            or not node.parent.has_body
+            or not (node.parent.has_body or node.parent.hash in self._ready)
             or node.chainwork < self._limits.minimum_chainwork
             or (node.hash not in self._assemblies and len(self._assemblies) >= self._limits.assemblies)
         )

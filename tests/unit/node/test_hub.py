@@ -1,0 +1,254 @@
+"""The hub of a real node against peers that misbehave, vanish or are slow, and over a store that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from facechain.consensus.block import Block
+from facechain.consensus.params import Genesis
+from facechain.consensus.payloads import Cancel
+from facechain.consensus.signing import NodeKey
+from facechain.node import hub as hub_module
+from facechain.node import peer_link
+from facechain.node.peer_link import PeerLink, payload_bytes
+from facechain.node.protocol.actions import Punish
+from facechain.node.service import clock_ms
+from facechain.node.store.errors import StoreFull
+from facechain.node.wire.connection import Connection
+from facechain.node.wire.faults import WireError
+from facechain.node.wire.handshake import LocalNode
+from facechain.node.wire.messages import (
+    AnnounceBlock,
+    BodyChunk,
+    GetBody,
+    GetHeaders,
+    Headers,
+    Message,
+    Ping,
+    Statements,
+    Status,
+)
+from facechain.node.wire.transport import connect
+from support.chain import SUBMITTER, ChainBuilder, make_genesis, seed
+from support.live import LiveNode, live_node
+
+
+@pytest.fixture
+def genesis() -> Genesis:
+    return make_genesis(time_ms=clock_ms() - 3_600_000)
+
+
+@pytest.fixture
+def builder(genesis: Genesis) -> ChainBuilder:
+    return ChainBuilder(genesis)
+
+
+@pytest.fixture
+async def node(tmp_path: Path, genesis: Genesis) -> AsyncIterator[LiveNode]:
+    async with live_node(tmp_path / "node", genesis) as started:
+        yield started
+
+
+@contextlib.asynccontextmanager
+async def peer_of(node: LiveNode, genesis: Genesis, name: str = "peer") -> AsyncIterator[Connection]:
+    """Connect to a node as a peer whose every message the test writes."""
+    local = LocalNode(key=NodeKey.from_seed(seed(name)), network_id=genesis.network_id, user_agent="test")
+    address = node.addresses.peer
+    connection = await connect(address.host, address.port, local=local)
+    async with connection:
+        yield connection
+
+
+async def receive(connection: Connection, kind: type[Message]) -> Message:
+    async with asyncio.timeout(10):
+        while not isinstance(message := await connection.receive(), kind):
+            continue
+        return message
+
+
+async def gone(connection: Connection) -> WireError:
+    """Read until the node ends the connection."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await connection.receive()
+            except WireError as error:
+                return error
+
+
+def announce(block: Block) -> AnnounceBlock:
+    return AnnounceBlock(
+        sealed_header=block.sealed.encode(), byte_count=block.body.byte_count(), leaves=block.body.leaves()
+    )
+
+
+async def is_well(node: LiveNode, genesis: Genesis) -> None:
+    """A newcomer is served and the hub's tasks run."""
+    async with peer_of(node, genesis, "newcomer") as peer:
+        request = GetHeaders(locator=(node.node.chain.genesis.network_id,), stop_hash=bytes(32))
+        await peer.send(request)
+        await receive(peer, Headers)
+
+
+@pytest.mark.parametrize("inbound", [True, False])
+async def test_a_fault_in_dealing_with_a_peer_ends_that_connection_alone(
+    node: LiveNode, genesis: Genesis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, inbound: bool
+) -> None:
+    def fault(*_details: object, **_more: object) -> None:
+        raise KeyError("what no test thought of")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.node.hub.sync, "on_headers", fault)
+        if inbound:
+            async with peer_of(node, genesis) as peer:
+                await receive(peer, GetHeaders)
+                await peer.send(Headers(sealed_headers=()))
+                await gone(peer)
+        else:
+            async with live_node(tmp_path / "other", genesis) as other:
+                node.node.book.add_manual(other.addresses.peer.host, other.addresses.peer.port)
+                await node.until(lambda: any(entry.last_try_ms for entry in node.node.book.entries()))
+                await node.until(lambda: not node.node.hub.links)
+    await is_well(node, genesis)
+
+
+async def test_a_fault_of_a_machine_at_a_tick_or_in_the_work_does_not_end_the_node(
+    node: LiveNode, genesis: Genesis, builder: ChainBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticked = asyncio.Event()
+
+    def fault(*_details: object) -> None:
+        ticked.set()
+        raise KeyError("what no test thought of")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.node.hub.relay, "on_tick", fault)
+        patch.setattr(node.node.runner, "add_blocks", fault)
+        async with asyncio.timeout(10):
+            await ticked.wait()
+        ticked.clear()
+        async with peer_of(node, genesis) as peer:
+            await peer.send(announce(builder.mine()))
+            async with asyncio.timeout(10):
+                await ticked.wait()
+    await is_well(node, genesis)
+    assert node.height == 0
+
+
+async def test_a_peer_that_asks_for_much_and_vanishes_is_forgotten(
+    node: LiveNode, genesis: Genesis, builder: ChainBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_link, "OUTBOX_PAUSE_MESSAGES", 2)
+    block = builder.mine([builder.statement(SUBMITTER, Cancel(note="x" * 500))])
+    await node.node.submit_block(block)
+    async with peer_of(node, genesis) as peer:
+        await receive(peer, Status)
+        for _ in range(200):
+            await peer.send(GetBody(block_hash=block.hash, start=0, with_leaves=True))
+        peer._cut()
+        await node.until(lambda: not node.node.hub.links, 10)
+    await is_well(node, genesis)
+
+
+async def test_an_invalid_block_is_not_blamed_on_a_peer_that_merely_announced_it(
+    node: LiveNode, genesis: Genesis, builder: ChainBuilder
+) -> None:
+    bad = builder.forge(state_root=bytes(32))
+    async with peer_of(node, genesis) as peer:
+        await peer.send(announce(bad))
+        await node.until(lambda: (found := node.node.chain.tree.get(bad.hash)) and found.invalid)
+        await peer.send(Ping(nonce=1))
+        await is_well(node, genesis)
+        assert not node.node.book.bans
+        assert len(node.node.hub.links) >= 1
+
+
+async def test_an_invalid_block_of_a_peers_own_chain_bans_it(
+    node: LiveNode, genesis: Genesis, builder: ChainBuilder
+) -> None:
+    bad = builder.forge(state_root=bytes(32))
+    async with peer_of(node, genesis) as peer:
+        await receive(peer, GetHeaders)
+        await peer.send(Headers(sealed_headers=(bad.sealed.encode(),)))
+        await receive(peer, GetBody)
+        chunk = BodyChunk(block_hash=bad.hash, leaves=(), byte_count=0, start=0, statements=())
+        await peer.send(chunk)
+        await gone(peer)
+    (ban,) = node.node.book.bans.values()
+    assert "bad-state-root" in ban.reason
+    async with peer_of(node, genesis) as again:
+        assert (await gone(again)).reason == "banned"
+
+
+async def test_a_peer_of_the_operators_is_disconnected_but_never_banned(
+    node: LiveNode, genesis: Genesis, tmp_path: Path
+) -> None:
+    async with live_node(tmp_path / "friend", genesis) as friend:
+        node.node.book.add_manual(friend.addresses.peer.host, friend.addresses.peer.port)
+        await node.until(lambda: node.node.hub.links)
+        (link,) = node.node.hub.links.values()
+        node.node.hub.perform([Punish(link.id, "bad-merkle-root", "for the test")])
+        await node.until(lambda: link.id not in node.node.hub.links)
+        assert not node.node.book.bans
+        node.node.book.ban(link.node_key, "as an inbound peer", clock_ms())
+        await node.until(lambda: node.node.hub.links)
+
+
+async def test_a_store_that_fails_keeps_the_node_up_and_blocks_are_taken_when_it_works(
+    node: LiveNode, genesis: Genesis, builder: ChainBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "STORE_RETRY_SECONDS", 0.05)
+    blocks = builder.mine_many(3)
+    full = True
+    store = node.node.chain.store
+    transact = store.transact
+
+    def limited(change: Callable[..., object]) -> object:
+        if full:
+            raise StoreFull("no space left on device")
+        return transact(change)
+
+    monkeypatch.setattr(store, "transact", limited)
+    async with peer_of(node, genesis) as peer:
+        for block in blocks:
+            await peer.send(announce(block))
+        await node.until(lambda: node.node.runner.trouble is not None)
+        await is_well(node, genesis)
+        assert node.height == 0
+        full = False
+        await node.until(lambda: node.height == 3)
+        assert not node.node.book.bans
+
+
+async def test_stopping_says_goodbye_and_takes_no_more(node: LiveNode, genesis: Genesis) -> None:
+    async with peer_of(node, genesis) as peer:
+        await receive(peer, Status)
+        await node.node.hub.close()
+        assert (await gone(peer)).reason == "shutdown"
+        assert not node.node.hub._closing
+    async with peer_of(node, genesis, "late") as late:
+        assert (await gone(late)).reason == "shutdown"
+
+
+async def test_an_outbox_is_bounded_by_messages_and_bytes(node: LiveNode, genesis: Genesis) -> None:
+    async with peer_of(node, genesis) as connection:
+        link = PeerLink(1, connection, 0.0, None)
+        large = Statements(statements=(bytes(1 << 20),))
+        assert payload_bytes(large) == 1 << 20
+        for _ in range(5):
+            assert link.queue(large)
+        assert link.is_full
+        assert not link.is_busy
+        waiting = asyncio.create_task(link.room())
+        link.end()
+        await waiting
+        assert link.queue(large), "nothing is queued on a link that ended, and nobody is to blame"
+        busy = PeerLink(2, connection, 0.0, None)
+        taken = [busy.queue(Ping(nonce=0)) for _ in range(peer_link.OUTBOX_MESSAGES_MAX + 1)]
+        assert taken == [True] * peer_link.OUTBOX_MESSAGES_MAX + [False]
+        assert busy.is_busy
