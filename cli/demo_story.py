@@ -120,6 +120,7 @@ class Demonstration:
         try:
             if keep and self._network is not None:
                 say(f"left running; end it with: facechain testnet down --dir {self.network.record.root}")
+                say(f"faces and pictures stay in {self.root}")
                 return
             if self._network is not None:
                 self.network.stop()
