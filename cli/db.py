@@ -201,7 +201,7 @@ def reindex(*, data_dir: DataDir, as_json: bool) -> None:
 @data_dir_option
 @json_option
 def prune(*, keep: int, compact: bool, data_dir: DataDir, as_json: bool) -> None:
-    """Drop old bodies; headers, state, indexes and signed statement headers stay.
+    """Drop the records of old batches; headers, state, indexes and signed statements stay.
 
     The node serves these bodies no longer, makes no proofs from them, and follows no reorganisation
     that begins below them.

@@ -15,7 +15,8 @@ from ..consensus.apply import Checked
 from ..consensus.block import Body, SealedHeader
 from ..consensus.payloads import Attestation, ImageBatch, Retract, RoleApproval, Stage, ViewGrant
 from ..consensus.records import RECORD_BYTES
-from ..consensus.statement import ABSENT, Statement
+from ..consensus.statement import ABSENT, BatchHeader, Statement
+from .pruned_body import PrunedBody, Row
 from .store.port import Reader, Writer
 from .store.schema import Table, height_key, prefix_stop
 
@@ -30,8 +31,6 @@ BODY_DECODE_BYTES_MAX = 1 << 27
 _PLACE = struct.Struct(">QI")
 _RECORD_PLACE = struct.Struct(">QII")
 _HASH_BYTES = 32
-
-Row = tuple[str, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -109,7 +108,13 @@ def references(item: Checked) -> tuple[bytes, ...]:
     elif isinstance(payload, RoleApproval):
         named = (payload.proposal,)
     elif batch is not None:
-        named = tuple(item for item in (batch.model, batch.clustering, batch.filter) if item != ABSENT)
+        named = batch_references(batch)
+    return tuple(dict.fromkeys(named))
+
+
+def batch_references(batch: BatchHeader) -> tuple[bytes, ...]:
+    """Return the stages that a batch names."""
+    named = (item for item in (batch.model, batch.clustering, batch.filter) if item != ABSENT)
     return tuple(dict.fromkeys(named))
 
 
@@ -159,9 +164,13 @@ class ChainReader:
         return None if data is None else Place.decode(data)
 
     def statement_at(self, place: Place) -> Statement | None:
-        """Return the statement at a place, payload included."""
+        """Return the statement at a place, payload included; None when that was pruned."""
         block_hash = self.block_hash(place.height)
         body = None if block_hash is None else self.body(block_hash)
+        if block_hash is not None and body is None:
+            row = self.reader.get(Table.PRUNED, block_hash)
+            stubs = () if row is None else PrunedBody.decode(row).stubs
+            return stubs[place.index].statement() if place.index < len(stubs) else None
         if body is None or place.index >= len(body.statements):
             return None
         return body.statements[place.index]

@@ -10,11 +10,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import lmdb
-
 from ..chain_index import TIP_KEY
 from ..data_dir import DataDir
-from ..store.lmdb_errors import store_error
 from ..store.lmdb_file import DATA_NAME, find_damage
 from ..store.schema import Table, height_key
 from .damage import MaintenanceRefused, StoreDamage
@@ -49,10 +46,7 @@ def back_up(layout: DataDir, out: Path, progress: Progress = silent) -> Backup:
     try:
         progress("copy", 0, size)
         with ReadOnlyStore.open(layout.store) as store:
-            try:
-                store.environment.copy(str(copy.store), compact=True)
-            except lmdb.Error as error:
-                raise store_error(error, layout.store) from error
+            store.copy_to(copy.store)
         if layout.genesis_file.exists():
             shutil.copyfile(layout.genesis_file, copy.genesis_file)
         sync_file(copy.store / DATA_NAME)

@@ -105,6 +105,13 @@ class ReadOnlyStore:
             reader.end()
             transaction.abort()
 
+    def copy_to(self, folder: Path) -> None:
+        """Write the live pages of one moment to a new file in an empty folder; StoreError when it cannot."""
+        try:
+            self.environment.copy(str(folder), compact=True)
+        except lmdb.Error as error:
+            raise store_error(error, folder) from error
+
     def __enter__(self) -> Self:
         """Return the store."""
         return self
@@ -133,6 +140,8 @@ def alone(folder: Path) -> Iterator[None]:
 def _databases(folder: Path, environment: lmdb.Environment) -> dict[str, lmdb._Database]:
     found: dict[str, lmdb._Database] = {}
     try:
+        if environment.stat()["entries"] == 0:
+            raise never_begun(folder)
         for bucket in BUCKETS:
             try:
                 found[bucket] = environment.open_db(bucket.encode(), create=False)
@@ -147,6 +156,11 @@ def _databases(folder: Path, environment: lmdb.Environment) -> dict[str, lmdb._D
         got = None if schema is None else int.from_bytes(schema, "big")
         raise StoreSchema(folder, expected=SCHEMA_VERSION, got=got)
     return found
+
+
+def never_begun(folder: Path) -> MaintenanceRefused:
+    """Return the refusal of a store that was made and holds no chain: its first start was cut short."""
+    return MaintenanceRefused(f"{folder}: expected a chain, got a store that was never begun; start the node")
 
 
 def _missing(folder: Path, bucket: str) -> StoreError:

@@ -1,4 +1,4 @@
-"""`db prune`: drop old bodies, and keep headers, state, and who signed what.
+"""`db prune`: drop the records of old batches, and keep headers, state, and who signed what.
 
 Owns the transactions. Each drops the bodies of a group of blocks, keeps the stubs of their statements, and
 raises the height below which the node neither serves bodies nor goes back; so a crash leaves a pruned store
@@ -16,6 +16,7 @@ from ...consensus.block import Body, SealedHeader
 from ..block_store import StoreDamaged
 from ..chain_index import BODY_DECODE_BYTES_MAX
 from ..chainstate import GROUP_BLOCKS_MAX, PRUNED_KEY
+from ..pruned_body import PRUNED_ROWS_KEY, PrunedBody, RowSum, payload_rows
 from ..store.lmdb_file import DATA_NAME
 from ..store.lmdb_store import LmdbStore
 from ..store.port import Reader, Writer
@@ -23,7 +24,6 @@ from ..store.schema import Table, height_key
 from .damage import at
 from .offline import alone, require_store
 from .progress import Progress, silent
-from .pruned_body import PRUNED_ROWS_KEY, PrunedBody, RowSum, payload_rows
 from .replace import compact
 from .verify_index import rows_of
 

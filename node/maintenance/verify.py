@@ -16,14 +16,14 @@ from typing import Final
 from ...consensus.params import Genesis
 from ..chain_index import TIP_KEY
 from ..chainstate import BASE_KEY, CHECKPOINT_KEY, GENESIS_KEY, NETWORK_KEY, PRUNED_KEY
+from ..pruned_body import PRUNED_ROWS_KEY
 from ..store.errors import StoreCorrupt
 from ..store.lmdb_file import DATA_NAME, check_file, find_damage
 from ..store.port import Reader
 from ..store.schema import SCHEMA_KEY, Table, height_key
 from .damage import MaintenanceRefused, StoreDamage, at, check_same
-from .offline import ReadOnlyStore, alone
+from .offline import ReadOnlyStore, alone, never_begun
 from .progress import Progress, silent
-from .pruned_body import PRUNED_ROWS_KEY
 
 META_KEYS: Final = frozenset(
     (SCHEMA_KEY, NETWORK_KEY, GENESIS_KEY, TIP_KEY, CHECKPOINT_KEY, PRUNED_KEY, BASE_KEY, PRUNED_ROWS_KEY)
@@ -99,7 +99,7 @@ def verify_store(folder: Path, level: Level, progress: Progress = silent) -> Ver
         if level >= Level.FILE:
             _check_pages(folder, report, progress)
         with ReadOnlyStore.open(folder) as store, store.read() as reader:
-            job = _check_tip(reader, report, progress)
+            job = _check_tip(folder, reader, report, progress)
             for part in _parts(level):
                 part(job)
             report.not_checked += [
@@ -135,8 +135,10 @@ def _check_pages(folder: Path, report: Verification, progress: Progress) -> None
     report.note(Level.FILE, "data file: structure of every page in use, and the list of free pages", 1, size)
 
 
-def _check_tip(reader: Reader, report: Verification, progress: Progress) -> Job:
+def _check_tip(folder: Path, reader: Reader, report: Verification, progress: Progress) -> Job:
     genesis_bytes = reader.get(Table.META, GENESIS_KEY)
+    if genesis_bytes is None and not reader.count(Table.HEADERS) and reader.count(Table.META) == 1:
+        raise never_begun(folder)
     if genesis_bytes is None:
         raise StoreDamage("meta 'genesis'", expected="the network's genesis", got="nothing")
     with at("meta 'genesis'"):

@@ -6,6 +6,7 @@ from ...consensus.apply import genesis_block
 from ...consensus.block import Body, Header, SealedHeader
 from ...consensus.chain import BlockTree
 from ...consensus.errors import DecodeError
+from ...consensus.kinds import Kind
 from ...consensus.payloads import Checkpoint
 from ...consensus.signing import Purpose, verify_signature
 from ...consensus.state import StateView
@@ -14,10 +15,10 @@ from ...consensus.validation import check_body, check_header, check_payload_hash
 from ...consensus.work import meets_target
 from ..chain_index import BODY_DECODE_BYTES_MAX, HEADER_FLAG_BODY, HEADER_FLAG_INVALID
 from ..chainstate import CHECKPOINT_KEY
+from ..pruned_body import PrunedBody
 from ..store.schema import Table, height_key
 from .damage import StoreDamage, at, check_same
 from .progress import STEP_ROWS
-from .pruned_body import PrunedBody
 from .verify import Job, Level
 
 FLAGS = frozenset({0, HEADER_FLAG_INVALID, HEADER_FLAG_BODY})
@@ -171,10 +172,14 @@ def _check_pruned(job: Job) -> None:
             check_same("body root", header.body_root, body.root())
             for stub in body.stubs:
                 _check_signature(job, stub.header.author, stub.signature, stub.id)
+                if (stub.payload is None) != (stub.header.kind is Kind.IMAGE_BATCH):
+                    raise DecodeError("payload", expected="one, unless it is a batch's", got="the contrary")
+                if (kept := stub.statement()) is not None:
+                    check_payload_hash(kept)
         statements += len(body.stubs)
         size += len(data or b"")
     if expected:
-        what = "dropped bodies: body root and signatures of the statement headers that were kept"
+        what = "dropped bodies: body root, signatures and kept payloads of their statements"
         job.report.note(Level.BODIES, what, statements, size)
 
 

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator
 
 from ...consensus.apply import Checked
 from ...consensus.block import Body
-from ...consensus.statement import ABSENT
-from ..chain_index import BODY_DECODE_BYTES_MAX, Place, Row, block_rows
+from ..chain_index import BODY_DECODE_BYTES_MAX, Place, batch_references, block_rows, references
+from ..pruned_body import PAYLOAD_TABLES, PRUNED_ROWS_KEY, PrunedBody, Row, RowSum
 from ..store.port import Reader
-from ..store.schema import Table
+from ..store.schema import Table, height_key
 from .damage import StoreDamage, at, check_same
 from .progress import STEP_ROWS
-from .pruned_body import PAYLOAD_TABLES, PRUNED_ROWS_KEY, PrunedBody, RowSum
 from .verify import Job, Level
 
 INDEX_TABLES = (
@@ -25,8 +24,8 @@ INDEX_TABLES = (
     Table.LOOKS,
     Table.REFERENCES,
 )
-_HEIGHT_AT = {Table.PIXELS: 32, Table.FILES: 32, Table.LOOKS: 0, Table.REFERENCES: 32}
-"""Where the height begins in the keys of tables whose rows are made from payloads."""
+_HEIGHT_AT = {Table.PIXELS: 32, Table.FILES: 32, Table.LOOKS: 0}
+"""Where the height begins in the keys of tables whose rows are made from the records of batches."""
 
 
 def rows_of(height: int, block_hash: bytes, body: Body) -> Iterator[Row]:
@@ -36,15 +35,19 @@ def rows_of(height: int, block_hash: bytes, body: Body) -> Iterator[Row]:
 
 
 def pruned_rows(height: int, block_hash: bytes, body: PrunedBody) -> Iterator[Row]:
-    """Return those index rows of a block that follow from its statements' headers alone."""
-    yield Table.ACTIVE, height.to_bytes(8, "big"), block_hash
+    """Return all index rows of a block but those that are made from the records of its batches."""
+    yield Table.ACTIVE, height_key(height), block_hash
     for index, stub in enumerate(body.stubs):
         place = Place(height, index).encode()
         yield Table.STATEMENTS, stub.id, place
-        header = stub.header
-        if header.batch is not None:
-            root = header.batch.records_root or ABSENT
-            yield Table.BATCHES, header.author + root + place, stub.id
+        batch, statement = stub.header.batch, stub.statement()
+        if batch is not None:
+            yield Table.BATCHES, stub.header.author + batch.records_root + place, stub.id
+            named = batch_references(batch)
+        else:
+            named = () if statement is None else references(Checked(statement, statement.decode_payload()))
+        for item in named:
+            yield Table.REFERENCES, item + place, bytes([stub.header.kind])
 
 
 def read_body(reader: Reader, block_hash: bytes) -> Body:
@@ -91,7 +94,7 @@ def _check_rows(reader: Reader, height: int, rows: Iterable[Row]) -> Counter[str
 
 
 def _check_dropped(job: Job) -> Counter[str]:
-    """Rows of dropped payloads cannot be derived again: their sum was kept when they were dropped."""
+    """Rows of dropped records cannot be derived again: their sum was kept when they were dropped."""
     counted: Counter[str] = Counter()
     if not job.report.pruned_below:
         return counted
@@ -104,5 +107,5 @@ def _check_dropped(job: Job) -> Counter[str]:
                 counted[table] += 1
     kept = RowSum.decode(job.reader.get(Table.META, PRUNED_ROWS_KEY))
     check_same("sum over index rows of dropped bodies", kept.encode(), found.encode())
-    job.report.note(Level.INDEXES, "index rows of dropped payloads: against their kept sum", found.count)
+    job.report.note(Level.INDEXES, "index rows of dropped records: against their kept sum", found.count)
     return counted

@@ -45,7 +45,7 @@ class Table(StrEnum):
     BODIES = "bodies"
     """block hash -> encoded body; prunable"""
     PRUNED = "pruned"
-    """block hash -> statement headers, signatures and sizes of a body that was dropped"""
+    """block hash -> statements of a body that was dropped, those of batches without payload"""
     UNDO = "undo"
     """block hash -> encoded delta"""
     ACTIVE = "active"

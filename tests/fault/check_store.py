@@ -25,7 +25,7 @@ from typing import Final
 
 from facechain.consensus.state import StateView
 from facechain.consensus.statement import Statement
-from facechain.node.maintenance.damage import StoreDamage
+from facechain.node.maintenance.damage import MaintenanceRefused, StoreDamage
 from facechain.node.maintenance.offline import ReadOnlyStore
 from facechain.node.maintenance.verify import Level, verify_store
 from facechain.node.store.errors import StoreError
@@ -133,9 +133,12 @@ def check(folder: Path, promises: Promises, script: Script, score: Score) -> Non
         return
     try:
         report = verify_store(folder, Level.INDEXES)
+    except MaintenanceRefused as refused:  # it was killed before there was a chain
+        if promises.chainwork or promises.statements:
+            score.lost += 1
+            score.problems.append(str(refused))
+        return
     except (StoreDamage, StoreError) as damage:
-        if not promises.chainwork and not promises.statements and "expected a tip" in str(damage):
-            return
         score.corrupt += 1
         score.problems.append(str(damage))
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from facechain.node.chain_index import ChainReader
+from facechain.node.chain_index import ChainReader, Place
 from facechain.node.chain_runner import open_tip
 from facechain.node.chainstate import BASE_KEY, ChainState
 from facechain.node.data_dir import DataDir
@@ -146,6 +146,11 @@ def test_prune_keeps_headers_state_and_signed_headers(folder: Path, stored: Stor
         assert chain.block(stored.active[4].hash) is None
         assert chain.block(stored.active[5].hash) == stored.active[5]
         assert chain.sealed_header(stored.active[0].hash) == stored.active[0].sealed
+        stage, batch = stored.active[0].body.statements
+        with chain.snapshot() as reader:
+            assert reader.statement(stage.id) == (Place(1, 0), stage)
+            assert reader.statement(batch.id) is None
+            assert reader.place_of(batch.id) == Place(1, 1)
         chain.accept_block(busy_block(stored.builder, "after"), now_ms=NOW_MS)
         assert chain.tree.tip.height == 9
     assert prune(folder, 3).pruned_below == 7

@@ -1,7 +1,8 @@
-"""What is kept of a body that was dropped: headers, signatures and sizes of its statements.
+"""What is kept of a body that was dropped: its statements without the records of batches.
 
 Owns that row and the sum over index rows that can no longer be derived from a body. What is kept still has
-the body root that the block's header commits to, so who signed what, and when, stays provable.
+the body root that the block's header commits to, so who signed what, and when, stays provable; stages,
+retractions and attestations are kept whole, so that no audit overlooks them.
 """
 
 from __future__ import annotations
@@ -11,30 +12,46 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ...consensus.block import Body, body_root
-from ...consensus.encoding import as_array, as_bytes, as_list, as_uint, pack, unpack
-from ...consensus.hashing import sha256
-from ...consensus.statement import StatementHeader
-from ..chain_index import Row
-from ..store.schema import Table
+from ..consensus.block import Body, body_root
+from ..consensus.encoding import as_array, as_bytes, as_list, as_uint, pack, unpack
+from ..consensus.hashing import sha256
+from ..consensus.kinds import Kind
+from ..consensus.statement import Statement, StatementHeader
+from .store.schema import Table
 
 PRUNED_ROWS_KEY: Final = b"pruned-rows"
 """Key in META: sum of the digests of all index rows of dropped payloads, and how many they are."""
-PAYLOAD_TABLES: Final = frozenset({Table.PIXELS, Table.FILES, Table.LOOKS, Table.REFERENCES})
-"""Index tables whose rows are made from payloads."""
+PAYLOAD_TABLES: Final = frozenset({Table.PIXELS, Table.FILES, Table.LOOKS})
+"""Index tables whose rows are made from the records of batches."""
 
 _SUM_BYTES: Final = 32
-_FIELDS: Final = 3
+_FIELDS: Final = 4
+
+
+Row = tuple[str, bytes, bytes]
+"""Table, key and value of an index row."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatementStub:
-    """A statement without its payload."""
+    """A statement; that of a batch without its payload."""
 
     header_bytes: bytes
     signature: bytes
     size_bytes: int
     """Length of the whole encoded statement."""
+    payload: bytes | None
+    """None for a batch."""
+
+    @classmethod
+    def of(cls, statement: Statement) -> StatementStub:
+        """Keep what is kept of a statement."""
+        kept = None if statement.kind is Kind.IMAGE_BATCH else statement.payload
+        return cls(statement.header_bytes, statement.signature, statement.size_bytes, kept)
+
+    def statement(self) -> Statement | None:
+        """Return the whole statement, None when its payload was dropped; raises DecodeError."""
+        return None if self.payload is None else Statement(self.header_bytes, self.signature, self.payload)
 
     @property
     def header(self) -> StatementHeader:
@@ -61,19 +78,17 @@ class PrunedBody:
     @classmethod
     def of(cls, body: Body) -> PrunedBody:
         """Keep what is kept of a body."""
-        return cls(
-            tuple(
-                StatementStub(item.header_bytes, item.signature, item.size_bytes) for item in body.statements
-            )
-        )
+        return cls(tuple(StatementStub.of(item) for item in body.statements))
 
     def root(self) -> bytes:
         """Return the body root."""
         return body_root(tuple(stub.leaf for stub in self.stubs), sum(stub.size_bytes for stub in self.stubs))
 
     def encode(self) -> bytes:
-        """Return the row: an array of [header bin, signature bin, size uint]."""
-        return pack([[[stub.header_bytes, stub.signature, stub.size_bytes] for stub in self.stubs]])
+        """Return the row: an array of [header bin, signature bin, size uint, payload bin or nil]."""
+        return pack(
+            [[[stub.header_bytes, stub.signature, stub.size_bytes, stub.payload] for stub in self.stubs]]
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> PrunedBody:
@@ -83,9 +98,12 @@ class PrunedBody:
 
 
 def _stub(item: object) -> StatementStub:
-    header, signature, size = as_array(item, "stub", _FIELDS)
+    header, signature, size, payload = as_array(item, "stub", _FIELDS)
     return StatementStub(
-        as_bytes(header, "statement header"), as_bytes(signature, "signature", size=64), as_uint(size, "size")
+        as_bytes(header, "statement header"),
+        as_bytes(signature, "signature", size=64),
+        as_uint(size, "size"),
+        None if payload is None else as_bytes(payload, "payload"),
     )
 
 
@@ -118,5 +136,5 @@ class RowSum:
 
 
 def payload_rows(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield those of a block's index rows that are made from payloads."""
+    """Yield those of a block's index rows that are made from the records of batches."""
     return (row for row in rows if row[0] in PAYLOAD_TABLES)
