@@ -196,8 +196,9 @@ class Transition:
     def _change_role(self, payload: RoleProposal) -> None:
         following = self.height + 1
         if payload.action is RoleAction.GRANT:
-            times = len(self.state.role(payload.role, payload.subject).intervals)
-            if times >= MAX_INTERVALS:
+            entry = self.state.role(payload.role, payload.subject)
+            times = len(entry.intervals)
+            if times >= MAX_INTERVALS and not entry.is_open:
                 raise RuleViolation(
                     "state-conflict",
                     expected=f"a role granted at most {MAX_INTERVALS} times to one key",
