@@ -9,7 +9,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint bench clean
+.PHONY: help demo test simulate lint bench check-store check-io clean
 
 VENV := .venv
 BIN := $(VENV)/bin
