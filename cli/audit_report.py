@@ -32,7 +32,7 @@ def headline(audit: Audit) -> str:
     text = HEADLINES[audit.result]
     claim = audit.primary
     if audit.image is None and audit.result is Result.NOT_FOUND:
-        return "not registered on this network"
+        return f"{audit.digest.hex()} is not registered on this network"
     if audit.likeness is not None:
         text = f"altered copy of registered image {audit.likeness.pixel_hash.hex()}, distance {audit.likeness.distance}"
     if audit.result is Result.VERIFIED and claim is not None:
@@ -166,7 +166,7 @@ def _is_covered(story: Story) -> bool:
 
 def audit_lines(audit: Audit) -> list[str]:
     """Return an audit for people."""
-    lines = [f"{audit.result.value.upper()}: {headline(audit)}"]
+    lines = [f"{audit.result.value.upper().replace('-', ' ')}: {headline(audit)}"]
     if audit.image is not None and audit.image.note is not None:
         lines.append(f"this file cannot be registered as it is: {audit.image.note}")
     lines += _match_lines(audit)

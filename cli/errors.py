@@ -157,6 +157,9 @@ ADVICE: Final = {
     errno.EADDRNOTAVAIL: "expected an address of this machine; check the address",
     errno.ECONNREFUSED: "nothing listens there; start the node or check the address",
     errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some disk space, or have your quota raised",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.EROFS: "choose a folder that can be written",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 """What to do about an operating system error."""

@@ -254,6 +254,9 @@ def write_durably(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         scratch.rename(path)
+    except OSError as error:
+        # A write that fails names no file, and nobody looks for a scratch file.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         scratch.unlink(missing_ok=True)
     _sync(path.parent)

@@ -6,12 +6,13 @@ in number and size, nothing written to disk. It does not look into the files; `b
 
 from __future__ import annotations
 
+import os
 import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from ..consensus.image import MAX_FILE_BYTES
 
@@ -85,20 +86,28 @@ class FolderSource:
         self._root = root
         self.names = tuple(sorted(self._walk(root)))
 
-    def _walk(self, folder: Path) -> Iterator[str]:
+    def _walk(self, root: Path) -> Iterator[str]:
         found = 0
-        for path in folder.rglob("*"):
-            name = path.relative_to(folder).as_posix()
-            if is_ignored(name):
-                continue
-            if path.is_symlink():
-                raise BatchRejected(
-                    str(path), expected="a file of this folder", got="a link", advice="copy the file instead"
-                )
-            if path.is_file():
+        for folder, folders, files in os.walk(root, onerror=_refuse_folder):
+            for path in (Path(folder, name) for name in (*folders, *files)):
+                name = path.relative_to(root).as_posix()
+                if is_ignored(name):
+                    continue
+                if path.is_symlink():
+                    raise BatchRejected(
+                        str(path),
+                        expected="a file of this folder",
+                        got="a link",
+                        advice="copy the file instead",
+                    )
+                if path.is_dir():
+                    continue
+                if not path.is_file():
+                    raise BatchRejected(str(path), expected="a plain file", got="a special one")
                 found += 1
-                check_count(folder, found)
+                check_count(root, found)
                 yield name
+            folders[:] = [name for name in folders if not is_ignored(name)]
 
     def read(self, name: str, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """See :class:`Source`."""
@@ -114,6 +123,16 @@ class FolderSource:
     def describe(self, name: str) -> str:
         """See :class:`Source`."""
         return str(self._root / name)
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    """Leave nothing out in silence: half a batch would be registered as if it were whole."""
+    raise BatchRejected(
+        str(error.filename),
+        expected="a folder that can be read",
+        got=str(error.strerror),
+        advice="check its owner and mode",
+    ) from error
 
 
 class ZipSource:
