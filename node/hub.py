@@ -11,7 +11,6 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from ..consensus.block import Block, SealedHeader
 from ..consensus.errors import ConsensusError, RuleViolation
 from ..consensus.statement import Statement
+from .backlog import Backlog
 from .chain_runner import ChainRunner
 from .chainstate import ChainUpdate
 from .intake import Relayed
@@ -53,14 +53,8 @@ from .wire.messages import (
     Status,
 )
 
-BACKLOG_BYTES_MAX = 64 * 2**20
-"""Bytes of blocks and statements that wait for the chain's thread, from which on no peer is read."""
-
 ADMIT_GROUP = 256
 """Statements that go to the mempool at once."""
-
-SOURCES_MAX = 4_096
-"""Blocks of which the sender is remembered until they are connected or refused."""
 
 HEADERS_CHECKED_ON_LOOP = 8
 """Seals of longer header messages are verified in a thread."""
@@ -102,13 +96,7 @@ class PeerHub:
         self.relay = Relay(self.find_statement)
         self.links: dict[PeerId, PeerLink] = {}
         self._next_id = 0
-        self._blocks: deque[BlockReady] = deque()
-        self._statements: deque[StatementReceived] = deque()
-        self._backlog_bytes = 0
-        self._backlog_room = asyncio.Event()
-        self._sources: OrderedDict[bytes, PeerId] = OrderedDict()
-        """Who completed a block that is neither connected nor refused yet."""
-        self._work = asyncio.Event()
+        self._backlog = Backlog()
         self._stopping = False
         self._closing: set[asyncio.Task[None]] = set()
         self.on_admitted: Callable[[], None] = lambda: None
@@ -190,9 +178,7 @@ class PeerHub:
                 message = await link.connection.receive()
                 await self._dispatch(link, message)
                 await link.room()
-                while self._backlog_bytes > BACKLOG_BYTES_MAX:
-                    self._backlog_room.clear()
-                    await self._backlog_room.wait()
+                await self._backlog.room()
         except WireError as error:
             if error.misbehaviour and link.connection.failure is error:
                 self._ban(link, error.reason, error.message)
@@ -328,12 +314,8 @@ class PeerHub:
                 case Send():
                     if link is not None and not link.queue(action.message):
                         self._end(link, Reason.SLOW_READER, "too many messages wait to be read")
-                case BlockReady():
-                    self._blocks.append(action)
-                    self._add_backlog(action.block.body.byte_count())
-                case StatementReceived():
-                    self._statements.append(action)
-                    self._add_backlog(action.statement.size_bytes)
+                case BlockReady() | StatementReceived():
+                    self._backlog.add(action)
                 case Punish():
                     if link is not None:
                         self._ban(link, action.reason, action.detail)
@@ -341,10 +323,6 @@ class PeerHub:
                 case DropPeer():
                     if link is not None:
                         self._end(link, action.reason, action.detail)
-
-    def _add_backlog(self, size: int) -> None:
-        self._backlog_bytes += size
-        self._work.set()
 
     def _ban(self, link: PeerLink, reason: str, detail: str) -> None:
         _log.warning("peer %s:%d misbehaved: %s: %s", *link.connection.remote, reason, detail)
@@ -377,13 +355,7 @@ class PeerHub:
 
     async def _work_off(self) -> None:
         while True:
-            await self._work.wait()
-            self._work.clear()
-            blocks, statements = list(self._blocks), list(self._statements)
-            self._blocks.clear()
-            self._statements.clear()
-            self._backlog_bytes = 0
-            self._backlog_room.set()
+            blocks, statements = await self._backlog.take()
             try:
                 if blocks:
                     await self._connect(blocks)
@@ -397,10 +369,6 @@ class PeerHub:
                 self.relay.on_checked(item.statement for item in statements)
 
     async def _connect(self, ready: Sequence[BlockReady]) -> None:
-        for item in ready:
-            self._sources[item.block.hash] = item.peer
-        while len(self._sources) > SOURCES_MAX:
-            self._sources.popitem(last=False)
         _, refused = await self._runner.add_blocks([item.block for item in ready], self._announce)
         for block_hash, error in refused:
             self._on_refused(block_hash, error)
@@ -408,7 +376,7 @@ class PeerHub:
 
     def _on_refused(self, block_hash: bytes, error: ConsensusError) -> None:
         """Blame who vouched for a block. One that merely announced it may be as honest as this node."""
-        peer = self._sources.pop(block_hash, None)
+        peer = self._backlog.take_source(block_hash)
         guilty = isinstance(error, RuleViolation) and error.rule.punish
         if peer is not None and guilty and self.sync.vouches(peer, block_hash):
             self.perform([Punish(peer, error.code, error.message)])
@@ -465,7 +433,7 @@ class PeerHub:
     def _on_update(self, update: ChainUpdate, _drops: Sequence[Drop]) -> None:
         for block in update.connected:
             self._recent.add(block)
-            self._sources.pop(block.hash, None)
+            self._backlog.take_source(block.hash)
         self.perform(self.sync.on_tip_changed(time.monotonic()))
         if update.connected:
             # Blocks of a catch-up were not announced when they came.

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from ...consensus.block import Block
 from ..wire.chunks import cut_body_chunk
-from ..wire.messages import BodyChunk
+from ..wire.messages import BodyChunk, GetBody, Missing, NotFound
+from .actions import Action, PeerId, Punish, Send
 
 SERVED_BYTES_MAX = 48 * 2**20
 """Encoded bytes that are remembered; the one used last stays in any case."""
@@ -75,6 +76,17 @@ class ServedBodies:
         while self._bytes > self._max_bytes and len(self._bodies) > 1:
             _, oldest = self._bodies.popitem(last=False)
             self._bytes -= oldest.byte_count
+
+    def answer(self, peer: PeerId, message: GetBody) -> Action:
+        """Return what a request for a body is answered with."""
+        body = self.get(message.block_hash)
+        if body is None:
+            return Send(peer, NotFound(missing=Missing.BODY, hashes=(message.block_hash,)))
+        count = len(body.statements)
+        if message.start and message.start >= count:
+            detail = f"GetBody: expected a start below {count}, got {message.start}"
+            return Punish(peer, "bad-start", detail)
+        return Send(peer, body.chunk(message.start, with_leaves=message.with_leaves))
 
     def get(self, block_hash: bytes) -> ServedBody | None:
         """Return a body, remembered or read now; None when it is not here."""

@@ -155,8 +155,7 @@ class Synchronizer:
     ) -> list[Action]:
         """Add headers in order; ask for more when the message was full.
 
-        A gap, a broken rule or a bad seal is the sender's fault; a missing parent or a time that is too
-        new is nobody's.
+        A gap, a broken rule or a bad seal is the sender's fault; a missing parent or too new a time is nobody's.
         """
         state = self._peers[peer]
         state.headers_deadline = None
@@ -245,14 +244,7 @@ class Synchronizer:
 
     def on_get_body(self, peer: PeerId, message: GetBody) -> list[Action]:
         """Serve the statements of a block from an index on, as many as one chunk holds."""
-        body = self.served.get(message.block_hash)
-        if body is None:
-            return [Send(peer, NotFound(missing=Missing.BODY, hashes=(message.block_hash,)))]
-        count = len(body.statements)
-        if message.start and message.start >= count:
-            detail = f"GetBody: expected a start below {count}, got {message.start}"
-            return [Punish(peer, "bad-start", detail)]
-        return [Send(peer, body.chunk(message.start, with_leaves=message.with_leaves))]
+        return [self.served.answer(peer, message)]
 
     def _read_block(self, block_hash: bytes) -> Block | None:
         return self._chain.block(block_hash)
@@ -363,7 +355,7 @@ class Synchronizer:
             if state.headers_deadline is not None and now >= state.headers_deadline:
                 state.headers_deadline = None
                 actions += self._stalled(peer, state, "headers") or [self._ask_headers(peer, now)]
-            late = [item for item, ask in state.in_flight.items() if self._is_late(ask, now)]
+            late = [item for item, ask in state.in_flight.items() if ask.is_late(now, self._limits)]
             for block_hash in late:
                 self._answered(peer, block_hash)
             if late:
@@ -373,9 +365,6 @@ class Synchronizer:
         return actions + self._schedule(now)
 
     # Inside.
-
-    def _is_late(self, ask: Ask, now: float) -> bool:
-        return now >= ask.deadline or now - ask.since >= self._limits.body_timeout_max
 
     def _is_settled(self, block_hash: bytes) -> bool:
         node = self._chain.tree.get(block_hash)

@@ -74,6 +74,10 @@ class Ask:
     start: int | None
     """First statement of the chunk; None when statements were asked for by leaf."""
 
+    def is_late(self, now: float, limits: SyncLimits) -> bool:
+        """Tell whether an answer, or the whole body, took too long."""
+        return now >= self.deadline or now - self.since >= limits.body_timeout_max
+
 
 @dataclass(slots=True, kw_only=True)
 class SyncPeer:

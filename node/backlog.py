@@ -1,0 +1,62 @@
+"""Blocks and statements from peers that wait for the chain's thread.
+
+Owns the queue and its bound in bytes: readers of peers wait while it is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from .protocol.actions import BlockReady, PeerId, StatementReceived
+
+BACKLOG_BYTES_MAX = 64 * 2**20
+"""Bytes that wait, from which on no peer is read."""
+
+SOURCES_MAX = 4_096
+"""Blocks of which the sender is remembered until they are connected or refused."""
+
+
+class Backlog:
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._blocks: list[BlockReady] = []
+        self._statements: list[StatementReceived] = []
+        self._bytes = 0
+        self._work = asyncio.Event()
+        self._room = asyncio.Event()
+        self._sources: OrderedDict[bytes, PeerId] = OrderedDict()
+
+    def add(self, item: BlockReady | StatementReceived) -> None:
+        """Queue one."""
+        if isinstance(item, BlockReady):
+            self._blocks.append(item)
+            self._bytes += item.block.body.byte_count()
+            self._sources[item.block.hash] = item.peer
+            while len(self._sources) > SOURCES_MAX:
+                self._sources.popitem(last=False)
+        else:
+            self._statements.append(item)
+            self._bytes += item.statement.size_bytes
+        self._work.set()
+
+    async def take(self) -> tuple[list[BlockReady], list[StatementReceived]]:
+        """Wait for work and take all of it."""
+        await self._work.wait()
+        self._work.clear()
+        blocks, statements = self._blocks, self._statements
+        self._blocks, self._statements, self._bytes = [], [], 0
+        self._room.set()
+        return blocks, statements
+
+    async def room(self) -> None:
+        """Wait until not too much waits."""
+        while self._bytes > BACKLOG_BYTES_MAX:
+            self._room.clear()
+            await self._room.wait()
+
+    def take_source(self, block_hash: bytes) -> PeerId | None:
+        """Return who completed a block, and forget it."""
+        return self._sources.pop(block_hash, None)
