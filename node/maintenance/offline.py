@@ -158,7 +158,7 @@ def _databases(folder: Path, environment: lmdb.Environment) -> dict[str, lmdb._D
     return found
 
 
-def never_begun(folder: Path) -> MaintenanceRefused:
+def never_begun(folder: Path | str) -> MaintenanceRefused:
     """Return the refusal of a store that was made and holds no chain: its first start was cut short."""
     return MaintenanceRefused(f"{folder}: expected a chain, got a store that was never begun; start the node")
 

@@ -8,7 +8,7 @@ that is merely pruned less far. Side branches that leave the chain below that he
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from ..chainstate import GROUP_BLOCKS_MAX, PRUNED_KEY
 from ..pruned_body import PRUNED_ROWS_KEY, PrunedBody, RowSum, payload_rows
 from ..store.lmdb_file import DATA_NAME
 from ..store.lmdb_store import LmdbStore
-from ..store.port import Reader, Writer
+from ..store.port import Reader, Store, Writer
 from ..store.schema import Table, height_key
 from .damage import at
 from .offline import alone, require_store
@@ -39,7 +39,7 @@ class Pruning:
     pruned_below: int
     blocks: int
     dropped_bytes: int
-    file_bytes: int
+    file_bytes: int = 0
 
 
 def prune(folder: Path, keep: int, *, shrink: bool = False, progress: Progress = silent) -> Pruning:
@@ -49,29 +49,34 @@ def prune(folder: Path, keep: int, *, shrink: bool = False, progress: Progress =
     """
     require_store(folder)
     with LmdbStore.open(folder) as store:
-        with store.read() as reader:
-            top = reader.count(Table.ACTIVE) - 1
-            before = int.from_bytes(reader.get(Table.META, PRUNED_KEY) or b"", "big")
-            below = max(before, top - max(keep, KEEP_MIN) + 1, 0)
-            dead = _dead_branches(reader, below)
-        if below > before:
-            store.transact(lambda writer: _forget(writer, dead))
-        start = current = max(before, 1)
-        dropped = 0
-        while current < below:
-            group = min(current + GROUP_BLOCKS_MAX, below)
-            dropped += store.transact(_drop(current, group))
-            current = group
-            progress("bodies", current - start, below - start)
+        done = prune_store(store, keep, progress=progress)
     if shrink:
         with alone(folder):
             compact(folder)
+    return replace(done, file_bytes=(folder / DATA_NAME).stat().st_size)
+
+
+def prune_store(store: Store, keep: int, *, progress: Progress = silent) -> Pruning:
+    """See :func:`prune`; on a store that is open."""
+    with store.read() as reader:
+        top = reader.count(Table.ACTIVE) - 1
+        before = int.from_bytes(reader.get(Table.META, PRUNED_KEY) or b"", "big")
+        below = max(before, top - max(keep, KEEP_MIN) + 1, 0)
+        dead = _dead_branches(reader, below)
+    if below > before:
+        store.transact(lambda writer: _forget(writer, dead))
+    start = current = max(before, 1)
+    dropped = 0
+    while current < below:
+        group = min(current + GROUP_BLOCKS_MAX, below)
+        dropped += store.transact(_drop(current, group))
+        current = group
+        progress("bodies", current - start, below - start)
     return Pruning(
         height=top,
         pruned_below=below if below > 1 else before,
         blocks=max(below - start, 0),
         dropped_bytes=dropped,
-        file_bytes=(folder / DATA_NAME).stat().st_size,
     )
 
 

@@ -7,7 +7,7 @@ chain with a tip in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..block_store import stored_block, write_disconnected
 from ..chain_index import HEADER_FLAG_INVALID, ChainReader
 from ..chainstate import BASE_KEY, CHECKPOINT_KEY, GROUP_BLOCKS_MAX, PRUNED_KEY
 from ..store.lmdb_store import LmdbStore
-from ..store.port import Reader, Writer
+from ..store.port import Reader, Store, Writer
 from ..store.schema import Table, height_key
 from .damage import MaintenanceRefused
 from .offline import require_store
@@ -45,28 +45,43 @@ def roll_back(
     """
     require_store(folder)
     with LmdbStore.open(folder) as store:
-        with store.read() as reader:
-            top = reader.count(Table.ACTIVE) - 1
-            _check_height(reader, height, top, force=force)
-            above = [
-                key
-                for key, row in reader.scan(Table.HEADERS)
-                if SealedHeader.decode(row[:-1]).height > height
-                and reader.get(Table.ACTIVE, height_key(SealedHeader.decode(row[:-1]).height)) != key
-            ]
-        store.transact(lambda writer: _forget(writer, above))
-        statements = 0
-        current = top
-        while current > height:
-            lowest = max(height, current - GROUP_BLOCKS_MAX)
-            statements += store.transact(_take_back(current, lowest, last=height, refuse=refuse))
-            current = lowest
-            progress("blocks", top - current, top - height)
-        if force:
-            store.transact(_lower_checkpoint)
-        with store.read() as reader:
-            tip = ChainReader(reader).tip_hash()
+        return roll_back_store(store, height, refuse=refuse, force=force, progress=progress)
+
+
+def roll_back_store(
+    store: Store, height: int, *, refuse: bool = False, force: bool = False, progress: Progress = silent
+) -> Rollback:
+    """See :func:`roll_back`; on a store that is open."""
+    with store.read() as reader:
+        top = reader.count(Table.ACTIVE) - 1
+        _check_height(reader, height, top, force=force)
+        above = list(_off_chain(reader, height))
+    store.transact(lambda writer: _forget(writer, above))
+    statements = 0
+    current = top
+    while current > height:
+        lowest = max(height, current - GROUP_BLOCKS_MAX)
+        statements += store.transact(_take_back(current, lowest, last=height, refuse=refuse))
+        current = lowest
+        progress("blocks", top - current, top - height)
+    if force:
+        store.transact(_lower_checkpoint)
+    with store.read() as reader:
+        tip = ChainReader(reader).tip_hash()
     return Rollback(height=height, tip=tip, blocks=top - height, statements=statements)
+
+
+def _off_chain(reader: Reader, height: int) -> Iterator[bytes]:
+    """Yield blocks above a height that are off the chain; a refusal of the block right above it stays."""
+    for key, row in reader.scan(Table.HEADERS):
+        sealed = SealedHeader.decode(row[:-1])
+        is_refusal = row[-1] == HEADER_FLAG_INVALID and sealed.height == height + 1
+        if (
+            sealed.height > height
+            and not is_refusal
+            and reader.get(Table.ACTIVE, height_key(sealed.height)) != key
+        ):
+            yield key
 
 
 def _check_height(reader: Reader, height: int, top: int, *, force: bool) -> None:

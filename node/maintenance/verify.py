@@ -99,13 +99,18 @@ def verify_store(folder: Path, level: Level, progress: Progress = silent) -> Ver
         if level >= Level.FILE:
             _check_pages(folder, report, progress)
         with ReadOnlyStore.open(folder) as store, store.read() as reader:
-            job = _check_tip(folder, reader, report, progress)
-            for part in _parts(level):
-                part(job)
-            report.not_checked += [
-                f"{reader.count(table)} rows of '{table}': nothing commits to them" for table in NOT_CHECKED
-            ]
+            verify_reader(reader, report, progress, name=str(folder))
     return report
+
+
+def verify_reader(reader: Reader, report: Verification, progress: Progress, *, name: str) -> None:
+    """Check what one snapshot of any store holds, all but the pages of its file; raises as `verify_store`."""
+    job = _check_tip(name, reader, report, progress)
+    for part in _parts(report.level):
+        part(job)
+    report.not_checked += [
+        f"{reader.count(table)} rows of '{table}': nothing commits to them" for table in NOT_CHECKED
+    ]
 
 
 def _parts(level: Level) -> list[Callable[[Job], None]]:
@@ -135,10 +140,10 @@ def _check_pages(folder: Path, report: Verification, progress: Progress) -> None
     report.note(Level.FILE, "data file: structure of every page in use, and the list of free pages", 1, size)
 
 
-def _check_tip(folder: Path, reader: Reader, report: Verification, progress: Progress) -> Job:
+def _check_tip(name: str, reader: Reader, report: Verification, progress: Progress) -> Job:
     genesis_bytes = reader.get(Table.META, GENESIS_KEY)
     if genesis_bytes is None and not reader.count(Table.HEADERS) and reader.count(Table.META) == 1:
-        raise never_begun(folder)
+        raise never_begun(name)
     if genesis_bytes is None:
         raise StoreDamage("meta 'genesis'", expected="the network's genesis", got="nothing")
     with at("meta 'genesis'"):
