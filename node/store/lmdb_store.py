@@ -153,6 +153,7 @@ class LmdbStore:
         step = max(min(now, MAP_STEP_BYTES_MAX), written_bytes)
         with self._gate.alone():
             try:
+                self._environment.reader_check()  # a tool that was killed would keep freed pages from use
                 self._environment.set_mapsize(min(_round_up(now + step), MAP_BYTES_MAX))
             except lmdb.Error as error:
                 raise store_error(error, self._folder) from error
