@@ -214,10 +214,9 @@ def test_what_a_peer_had_no_room_for_is_offered_again() -> None:
 def test_a_thousand_statements_of_one_author_reach_every_mempool_in_spite_of_reordering(seed: int) -> None:
     builder = ChainBuilder()
     statements = [builder.statement(SUBMITTER, Cancel(note=str(number))) for number in range(1_000)]
-    net = Gossip(builder.genesis, 4, seed=seed, real_pools=True)
-    for left in range(4):
-        for right in range(left + 1, 4):
-            net.connect(left, right)
+    net = Gossip(builder.genesis, 6, seed=seed, real_pools=True)
+    for left, right in ((0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (2, 5), (5, 4)):
+        net.connect(left, right)  # some hear of the author by two ways, and never from the first node itself
     net.run()
     for start in range(0, 1_000, 10):
         net.submit(0, *statements[start : start + 10])
