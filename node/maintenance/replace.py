@@ -45,7 +45,7 @@ def new_file(folder: Path) -> Iterator[Path]:
 def compact(folder: Path) -> None:
     """Write the store's live pages to a new file and put it in the old one's place."""
     with new_file(folder) as work, ReadOnlyStore.open(folder) as store:
-        store.environment.copy(str(work), compact=True)
+        store.copy_to(work)
 
 
 def require_room(folder: Path, size_bytes: int) -> None:

@@ -106,7 +106,7 @@ def run_to_end(folder: Path, script_file: Path) -> list[str]:
 
 def run_and_kill(folder: Path, script_file: Path, choice: random.Random) -> tuple[list[str], bool]:
     """Run the child up to a random moment; return its lines and whether it was killed before its end."""
-    wanted = choice.randrange(LINES_MAX)
+    wanted = choice.randrange(1, LINES_MAX)
     with subprocess.Popen(
         child_command(folder, script_file), env=child_environment(), stdout=subprocess.PIPE, text=True
     ) as child:
