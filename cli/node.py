@@ -54,7 +54,9 @@ def node() -> None:
     "--api", metavar="HOST:PORT", help="Where HTTP API and explorer listen.  [default: 127.0.0.1:7441]"
 )
 @click.option("--mine/--no-mine", default=None, help="Whether to seal blocks.  [default: no]")
-@click.option("--mining-key", metavar="NAME", help="Ledger key that seals: a name or the path of a key file.")
+@click.option(
+    "--mining-key", metavar="NAME", help="Ledger key that seals: a name, or the absolute path of a key file."
+)
 @click.option(
     "--mining-workers", type=int, metavar="N", help="Processes that search for nonces.  [default: 1]"
 )

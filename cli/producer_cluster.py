@@ -4,11 +4,16 @@ from pathlib import Path
 
 import click
 
-from .options import json_option
+from .options import examples, json_option
 from .producer_options import load_faces, show
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "facechain cluster --images faces/ --out clusters/",
+        "facechain cluster --images faces.zip --clusters 25 --out clusters/ --json",
+    )
+)
 @click.option(
     "--images", type=click.Path(path_type=Path), required=True, help="Folder or zip of synthetic faces."
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import json_option
+from .options import examples, json_option
 from .producer_options import (
     batch_seed,
     checkpoint_option,
@@ -16,7 +16,12 @@ from .producer_options import (
 )
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "facechain generate --count 64 --out faces/",
+        "facechain generate --count 1000 --seed 7 --checkpoint run/ --out faces/",
+    )
+)
 @click.option("--count", type=click.IntRange(1), required=True, help="Number of images.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the images.")
 @click.option("--first", type=click.IntRange(0), default=0, help="Generator index of the first image.")

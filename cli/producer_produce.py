@@ -7,7 +7,7 @@ import click
 
 from .errors import UsageError
 from .keyring import Passphrases, ledger_key_info
-from .options import api_option, data_dir_option, json_option, passphrase_file_option, wait_options
+from .options import api_option, data_dir_option, examples, json_option, passphrase_file_option, wait_options
 from .output import emit, facts, say
 from .producer_options import (
     batch_seed,
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 STORE_FOLDER = "images"
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "facechain produce --count 1000 --out batch/ --key alice --wait 1",
+        "facechain produce --checkpoint run/ --reference faces.zip --out batch/ --key alice",
+        "facechain produce --count 100 --out batch/ --no-submit",
+    )
+)
 @click.option("--count", type=click.IntRange(1), default=1_000, help="Images of the batch.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Batch folder to write.")
 @click.option("--clusters", type=click.IntRange(1), default=125, help="Number of clusters.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import json_option
+from .options import examples, json_option
 from .producer_options import device_option, load_faces, progress_bar, show
 
 if TYPE_CHECKING:
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 PRESETS = ("ppsa-plus", "ppsa-paper", "tiny")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "facechain train --data faces.zip --out run",
+        "facechain train --data celeba/ --out run --preset ppsa-paper --device cuda",
+        "facechain train --data faces.zip --out run --resume",
+    )
+)
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder, zip or CelebA root.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder.")
 @click.option(

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from ..consensus.apply import genesis_block
 from ..consensus.block import Block, SealedHeader
 from ..consensus.chain import UNLIMITED_REORG, BlockTree, HeaderNode, ReorgPlan
-from ..consensus.errors import ConsensusError, RuleViolation
+from ..consensus.errors import ConsensusError, RuleViolation, Temporary
 from ..consensus.params import Genesis, Params
 from ..consensus.state import StateView
 from ..consensus.statement import Statement
@@ -34,6 +34,7 @@ from .block_store import (
     write_refused,
 )
 from .chain_index import HEADER_FLAG_BODY, HEADER_FLAG_INVALID, ChainReader
+from .clock_watch import ClockWatch
 from .store.port import Store, Writer
 from .store.schema import Table
 from .template import Template, TemplateBase, build_template
@@ -127,6 +128,7 @@ class ChainState:
         self._pending: dict[bytes, Block] = {}
         self._pending_bytes = 0
         self.headers_limit = HEADERS_WAITING_MAX
+        self._clock = ClockWatch(genesis.params)
         self.checkpoint_height = 0
         """Height of the highest checkpoint that was ever in force here; nothing is reorganised below it."""
         self.pruned_below = 0
@@ -206,7 +208,11 @@ class ChainState:
                     "bad-prevblk", expected="a valid block", got=f"{sealed.hash.hex()}, refused before"
                 )
             return known
-        check_time(sealed.header, self.params, now_ms=now_ms)
+        try:
+            check_time(sealed.header, self.params, now_ms=now_ms)
+        except Temporary:
+            self._clock.on_future_header(sealed.header, now_ms=now_ms)
+            raise
         pinned = self.policy.pinned.get(sealed.height, sealed.hash)
         if pinned != sealed.hash:
             raise RuleViolation(
@@ -214,9 +220,11 @@ class ChainState:
                 expected=f"block {pinned.hex()} at height {sealed.height}",
                 got=sealed.hash.hex(),
             )
+        # Work before the seal: a header without it then costs one hash, not one signature.
+        self.tree.check_header(sealed)
         if not seal_checked:
             check_seal(sealed, self.network_id)
-        node = self.tree.add_header(sealed)
+        node = self.tree.restore(sealed)
         self._headers[node.hash] = sealed
         if len(self._headers) > self.headers_limit:
             self._forget_headers(node)

@@ -24,7 +24,7 @@ from .config_kinds import (
     CHAINWORK,
     ENDPOINT,
     FLAG,
-    NAME,
+    KEY,
     PATH,
     PATTERN,
     PINNED,
@@ -95,7 +95,7 @@ class NodeConfig:
     )
     deny: tuple[PeerPattern, ...] = _setting((), listed(PATTERN), "peers never to talk to")
     mine: bool = _setting(default=False, kind=FLAG, about="whether to seal blocks")
-    mining_key: str | None = _setting(None, NAME, "name of the key that seals")
+    mining_key: str | None = _setting(None, KEY, "key that seals: a name or the absolute path of a key file")
     mining_backend: str = _setting("hashlib", choice("hashlib", "numba", "cuda"), "what searches for nonces")
     mining_workers: int = _setting(1, whole(1, WORKERS_MAX), "processes that search for nonces")
     minimum_chainwork: int = _setting(0, CHAINWORK, "work (hex) below which a chain of headers is not stored")

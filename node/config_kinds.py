@@ -174,6 +174,11 @@ def _name(text: str) -> str:
     return text
 
 
+def _key(text: str) -> str:
+    """Take a name, or an absolute path, which means the same in a file, a variable and an option."""
+    return text if text.startswith("/") and "\0" not in text else _name(text)
+
+
 def _path(value: object) -> Path:
     path = value if isinstance(value, Path) else Path(_string(value))
     if not path.parts or "\0" in str(path):
@@ -196,7 +201,7 @@ def _exact_hex(text: str, size: int) -> bytes:
 
 FLAG: Final = Kind(expected="true or false", read=_flag, text=_flag_from_text, write=bool)
 PATH: Final = Kind(expected="a path", read=_path)
-NAME: Final = parsed("a name of letters, digits, '-', '_' and '.'", _name)
+KEY: Final = parsed("a name of letters, digits, '-', '_' and '.', or the absolute path of a key file", _key)
 ENDPOINT: Final = parsed("HOST:PORT", Endpoint.parse)
 PINNED: Final = parsed("HEIGHT:HASH (64 hex digits)", PinnedBlock.parse)
 PATTERN: Final = parsed("an address, a network or a node key of 64 hex digits", PeerPattern.parse)

@@ -40,6 +40,13 @@ def test_every_option_and_command_has_help(name: str) -> None:
         assert undescribed == [], path
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_examples_of_itself(name: str) -> None:
+    for path, command in every_command(load(COMMANDS[name]), name):
+        if not isinstance(command, click.Group):
+            assert f"Examples:\n  facechain {path}" in (command.epilog or ""), path
+
+
 def test_command_modules_import_nothing_heavy() -> None:
     code = (
         "import sys; from facechain.cli.main import COMMANDS, load; "

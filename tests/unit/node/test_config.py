@@ -151,6 +151,12 @@ def test_file_in_the_data_directory_may_not_point_elsewhere(tmp_path: Path) -> N
     assert load_config(config_file=path).data_dir == Path("/elsewhere")
 
 
+def test_a_mining_key_may_be_a_file_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('mining_key = "/run/secrets/alice.pem"\n')
+    assert load_config(config_file=path).mining_key == "/run/secrets/alice.pem"
+
+
 @pytest.mark.parametrize(
     "line, message",
     [
