@@ -147,16 +147,22 @@ class BlockTree:
             Temporary: missing-parent.
             RuleViolation: bad-prevblk when the parent is invalid, or any rule of ``check_header``.
         """
-        known = self.nodes.get(sealed.hash)
-        if known is not None:
-            return known
+        if sealed.hash not in self.nodes:
+            self.check_header(sealed)
+        return self.restore(sealed)
+
+    def check_header(self, sealed: SealedHeader) -> None:
+        """Check a header that is not known against its ancestors; nothing is added.
+
+        Raises:
+            Temporary, RuleViolation: as :meth:`add_header`.
+        """
         parent = self.nodes.get(sealed.header.previous)
         if parent is None:
             raise Temporary("missing-parent", expected="a known parent", got=sealed.header.previous.hex())
         if parent.invalid:
             raise RuleViolation("bad-prevblk", expected="a valid parent", got=parent.hash.hex())
         check_header(sealed.header, self.context(parent), self._params)
-        return self.restore(sealed)
 
     def restore(self, sealed: SealedHeader) -> HeaderNode:
         """Add a header that was checked before, as when a store is opened; its parent must be known.
