@@ -245,6 +245,74 @@ def test_rules_of_the_state() -> None:
     pair.count(36)
 
 
+def test_roles_act_from_the_next_block_on() -> None:
+    pair = Pair.of(quorum_genesis())
+    say, mine = pair.say, pair.mine
+    batch, pending = pair.chain.batch(S0), say(A2, grant(Role.SUBMITTER, STRANGER))
+    mine(batch, pending)
+    opened = say(A0, grant(Role.VIEWER, VIEWER))
+    agreed = [opened, say(A1, RoleApproval(proposal=opened.id))]
+    shown = say(S0, view(batch.id, VIEWER.public))
+    assert pair.judge_statements("a viewer of this block", *agreed, shown) == "unknown-reference"
+    used = say(VIEWER, Cancel(note=""))
+    assert pair.judge_statements("a role of this block", *agreed, used) == "unauthorized-author"
+    mine(*agreed)
+    assert (
+        pair.judge_statements("a viewer of the block before", say(S0, view(batch.id, VIEWER.public))) is None
+    )
+    # An approval counts as long as its author was an administrator after the parent.
+    fewer = say(A0, revoke(Role.ADMIN, A2))
+    ended = say(A0, revoke(Role.SUBMITTER, S1, suspect_since=2))
+    approvals = [say(A1, RoleApproval(proposal=item.id)) for item in (fewer, ended, pending)]
+    mine(fewer, ended, *approvals, say(S1, Cancel(note="")), say(A2, Cancel(note="")))
+    for key, code in ((S1, "unauthorized-author"), (A2, "unauthorized-author"), (STRANGER, None)):
+        assert pair.judge_statements("the block after", say(key, Cancel(note=""))) == code
+    again = say(A0, revoke(Role.SUBMITTER, S1))
+    mine(again, say(A1, RoleApproval(proposal=again.id)))
+    assert pair.reference.state.roles[page.SUBMITTER, S1.public].suspect is None
+
+
+def test_the_median_of_few_blocks() -> None:
+    pair = Pair.of(quorum_genesis())
+    for after in (1, 5_000, 3, 7_000, 2, 9_000, 4, 1_000, 6, 2_000, 8, 3_000, 5):
+        times = sorted(node.time_ms for node in pair.chain.tree.active[-11:])
+        median = times[len(times) // 2]
+        for time_ms, code in ((median, "time-too-old"), (median + 1, None)):
+            block = pair.chain.forge([pair.say(S0, Cancel(note=""))], key=P0, time_ms=time_ms)
+            pair.chain._waiting.clear()
+            assert pair.judge_block(block, "at the median") == code
+        pair.mine(pair.say(S0, Cancel(note="")), after=after)
+
+
+def test_facts_of_a_batch() -> None:
+    pair = Pair.of(quorum_genesis())
+    payload, header = make_batch(2)
+    hidden, of_hidden = make_batch(2, public=False)
+    secret, zeros = replace(hidden, seed=payload.seed), bytes(32)
+    cases = [
+        (payload, header, None),
+        (hidden, of_hidden, None),
+        (hidden, replace(of_hidden, seed_commitment=zeros), None),
+        (payload, replace(header, width=0), "bad-payload"),
+        (payload, replace(header, height=0), "bad-payload"),
+        (payload, replace(header, record_count=1), "bad-payload"),
+        (payload, replace(header, records_root=zeros), "bad-payload"),
+        (payload, replace(header, perceptual_root=zeros), "bad-payload"),
+        (payload, replace(header, public=False), "bad-payload"),
+        (secret, of_hidden, "bad-payload"),
+        (payload, replace(header, seed_commitment=seed("other")), "bad-payload"),
+        (replace(payload, seed=None), header, "bad-payload"),
+        (replace(payload, seed=None), replace(header, seed_commitment=zeros), None),
+        (replace(payload, perceptual=None), header, "bad-payload"),
+        (replace(payload, perceptual=None), replace(header, perceptual_root=zeros), None),
+        (replace(payload, perceptual=seed("one hash")), header, "bad-payload"),
+        (payload, replace(header, group=zeros, part_index=6, part_count=7), None),
+    ]
+    for number, (content, facts, code) in enumerate(cases):
+        statement = pair.say(S0, content, batch=facts)
+        assert pair.judge_statements(f"case {number}", statement) == code, number
+
+
 @pytest.mark.parametrize(
     "spans, is_open, code", [(1023, False, None), (1024, False, "state-conflict"), (1024, True, None)]
 )
