@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import BrowserContext, FilePayload, Page, async_playwright
 
+from facechain.consensus.kinds import StageType
+from facechain.consensus.payloads import Retract
 from support.api import Served, register, serve, write_objects
-from support.chain import SUBMITTER
+from support.chain import SUBMITTER, make_stage
 from support.pictures import altered, make_picture, picture_batch
 
 pytestmark = pytest.mark.browser
@@ -116,3 +118,27 @@ async def test_everything_works_without_scripts() -> None:
         await page.wait_for_url(f"**/image/{told.pictures[0].pixel_hash.hex()}")
         assert await page.locator("ol.trail > li").count() == 7
         check_own_requests(served, seen)
+
+
+async def test_no_page_is_wider_than_a_telephone() -> None:
+    async with serve() as served, browse() as (context, _):
+        told = await register(served.node)
+        training = make_stage(StageType.TRAINING, told.dataset.id, name="Long" * 30, note="x" * 200)
+        model = await served.node.put(SUBMITTER, training)
+        batch = await served.node.put(SUBMITTER, *picture_batch([make_picture(20)], model=model.id))
+        await served.node.put(SUBMITTER, Retract(target=batch.id, record=None, reason="wrong " * 20))
+        await served.node.seal()
+        page = await context.new_page()
+        await page.set_viewport_size({"width": 360, "height": 740})
+        image = f"/image/{make_picture(20).pixel_hash.hex()}"
+        for path in (
+            "/",
+            "/block/3",
+            image,
+            f"/statement/{model.id.hex()}",
+            "/network",
+            f"/image/{'ab' * 32}",
+        ):
+            await page.goto(served.server.url + path)
+            wide = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert wide <= 0, f"{path} is {wide} pixels wider than the screen"
