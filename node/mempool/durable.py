@@ -29,8 +29,10 @@ from .trial import Tip
 
 PARKED: Final = FIXABLE | {"mempool-full", "sequence-gap", "follows-dropped"}
 """Reasons that can pass; a row dropped for one of these stays."""
-USED_UP: Final = "bad-sequence"
-"""A stored statement whose sequence the chain has used: most likely it is confirmed."""
+CONFIRMED: Final = "bad-sequence"
+"""Code of a stored statement whose sequence the chain has used: most likely it is confirmed."""
+USED_UP: Final = frozenset({CONFIRMED, "sequence-taken"})
+"""A block holds this statement, or another one of its author in its place: a reorganisation can undo either."""
 
 
 OpenTip = Callable[[], AbstractContextManager[Tip]]
@@ -107,10 +109,14 @@ class DurableMempool:
 
     def on_update(self, *, connected: Iterable[Block], disconnected: Iterable[Block]) -> tuple[Drop, ...]:
         """Follow the chain to its present tip (see `Mempool.on_update`) and bring the rows up to date."""
-        parked = self._read(self._parked)
+        gone = tuple(disconnected)
+        # What another statement had displaced may be free again once the block with that one is gone.
+        buried = set(self._buried) if gone else set()
+        waiting = self._read({*self._parked, *buried})
         with self._open_tip() as tip:
-            drops = self.pool.on_update(connected=connected, disconnected=disconnected, tip=tip)
-            drops += self.pool.restore(parked, tip)
+            drops = self.pool.on_update(connected=connected, disconnected=gone, tip=tip)
+            back = [statement for statement in waiting if statement.leaf not in self.pool]
+            drops += tuple(drop for drop in self.pool.restore(back, tip) if drop.leaf not in buried)
             height = tip.height
         self._settle_rows(drops, height)
         self._protect([leaf for leaf in self._rows if leaf in self.pool])
@@ -149,8 +155,8 @@ class DurableMempool:
                 self._buried.pop(leaf, None)
                 self._parked.pop(leaf, None)
                 continue
-            code = reasons.get(leaf, USED_UP)
-            if code == USED_UP:
+            code = reasons.get(leaf, CONFIRMED)
+            if code in USED_UP:
                 self._parked.pop(leaf, None)
                 since = self._buried.setdefault(leaf, height)
             elif code in PARKED:

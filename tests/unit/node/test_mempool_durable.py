@@ -115,6 +115,30 @@ def test_a_returned_statement_without_a_row_gets_one_under_an_acknowledged_one(l
     assert opened(ledger, store.reopen()).select() == (relayed, submitted)
 
 
+def test_a_statement_that_another_one_displaced_outlives_the_block_of_that_one(ledger: Ledger) -> None:
+    store = MemoryStore.open()
+    durable = opened(ledger, store)
+    statement, rival = ledger.note(A, 0), ledger.note(A, 0, until=99)
+    durable.submit([statement])
+    (drop,) = durable.on_update(connected=(ledger.mine(rival),), disconnected=())
+    assert drop.code == "sequence-taken"
+    ledger.disconnect()
+    assert opened(ledger, store.reopen()).select() == (statement,)
+
+
+def test_a_reorganisation_without_the_rival_brings_the_statement_back(ledger: Ledger) -> None:
+    store = MemoryStore.open()
+    durable = opened(ledger, store)
+    statement, rival = ledger.note(A, 0), ledger.note(A, 0, until=1)
+    durable.submit([statement])
+    block = ledger.mine(rival)
+    durable.on_update(connected=(block,), disconnected=())
+    ledger.disconnect()
+    other = ledger.mine(ledger.note(B, 0))
+    durable.on_update(connected=(other,), disconnected=(block,))
+    assert durable.select() == (statement,)
+
+
 def test_dropped_rows_go_and_the_reason_stays(ledger: Ledger) -> None:
     store = MemoryStore.open()
     durable = opened(ledger, store)
