@@ -293,6 +293,39 @@ def test_changed_statement_headers(kind: Kind) -> None:
     pair.count(170)
 
 
+def test_the_last_value_that_fits_and_the_first_that_does_not() -> None:
+    pair, network = replace(asert_pair(), verdicts=Counter()), asert_pair().chain.network_id
+    cases: list[tuple[Kind, int, Any, str | None]] = [
+        *((Kind.CANCEL, 0, "a" * size, code) for size, code in ((512, None), (513, "bad-payload"))),
+        *((Kind.RETRACT, 2, "a" * size, code) for size, code in ((512, None), (513, "bad-payload"))),
+        *((Kind.STAGE, 3, "a" * size, code) for size, code in ((128, None), (129, "bad-payload"))),
+        *((Kind.VIEW_GRANT, 2, bytes(size), code) for size, code in ((512, None), (513, "bad-payload"))),
+        (Kind.STAGE, 4, [["a", ""], ["b", ""]], None),
+        (Kind.STAGE, 4, [["a", ""], ["a", ""]], "bad-payload"),
+        (Kind.STAGE, 4, [["a" * 64, "b" * 1024]], None),
+        (Kind.STAGE, 4, [["a" * 65, ""]], "bad-payload"),
+        (Kind.STAGE, 4, [["a", "b" * 1025]], "bad-payload"),
+        *(
+            (Kind.STAGE, 4, [[f"{n:02}", ""] for n in range(size)], code)
+            for size, code in ((64, None), (65, "bad-payload"))
+        ),
+        *(
+            (Kind.STAGE, 2, samples()[Kind.STAGE].payload[2][:1] * n, c)
+            for n, c in ((16, None), (17, "bad-payload"))
+        ),
+    ]
+    for kind, at, value, code in cases:
+        one = samples()[kind]
+        payload = page.encode([*one.payload[:at], value, *one.payload[at + 1 :]])
+        assert judge_wire(pair, signed_again(one.key, network, one.header, payload), kind.label) == code
+    one = samples()[Kind.IMAGE_BATCH]
+    for part, parts, code in ((0, 0, "decode-error"), (7, 7, "decode-error"), (6, 7, None)):
+        header = [*one.header[:6], [*one.header[6][:13], part, parts]]
+        wire = signed_again(one.key, network, header, page.encode(one.payload))
+        assert judge_wire(pair, wire, "part") == code
+    pair.count(20)
+
+
 def test_every_kind_by_every_author() -> None:
     pair, network = replace(asert_pair(), verdicts=Counter()), asert_pair().chain.network_id
     for kind, sample in samples().items():
