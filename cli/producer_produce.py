@@ -7,7 +7,15 @@ import click
 
 from .errors import UsageError
 from .keyring import Passphrases, ledger_key_info
-from .options import api_option, data_dir_option, examples, json_option, passphrase_file_option, wait_options
+from .options import (
+    LongNameOption,
+    api_option,
+    data_dir_option,
+    examples,
+    json_option,
+    passphrase_file_option,
+    wait_options,
+)
 from .output import emit, facts, say
 from .producer_options import (
     batch_seed,
@@ -54,7 +62,11 @@ STORE_FOLDER = "images"
 @click.option("--false-match-rate", type=float, default=1e-5, help="Target of the release filter.")
 @click.option("--holdout-share", type=click.FloatRange(0, 0.9), default=0.125, help="As in the training run.")
 @click.option(
-    "--store", "store_url", default=None, help="Folder or URL. [default: images in the data directory]"
+    "--store",
+    "store_url",
+    cls=LongNameOption,
+    default=None,
+    help="Folder or URL. [default: images in the data directory]",
 )
 @click.option("--private", is_flag=True, help="Keep seed and look of the images off the chain.")
 @click.option("--model-statement", metavar="HEX", default=None, help="Training stage already on chain.")

@@ -47,6 +47,23 @@ def test_every_command_shows_examples_of_itself(name: str) -> None:
             assert f"Examples:\n  facechain {path}" in (command.epilog or ""), path
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_the_variable_that_the_help_promises(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = facechain.context_class(facechain, info_name="facechain", auto_envvar_prefix="FACECHAIN")
+    for path, command in every_command(load(COMMANDS[name]), name):
+        context = root
+        for word in path.split():
+            context = click.Context(command, info_name=word, parent=context)
+        for option in command.params:
+            if isinstance(option, click.Option):
+                words = (*path.split(), max(option.opts, key=len).lstrip("-"))
+                variable = "_".join(("facechain", *words)).replace("-", "_").upper()
+                monkeypatch.setenv(variable, "given")
+                assert option.resolve_envvar_value(context) == "given", variable
+
+
 def test_command_modules_import_nothing_heavy() -> None:
     code = (
         "import sys; from facechain.cli.main import COMMANDS, load; "
