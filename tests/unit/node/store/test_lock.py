@@ -10,6 +10,7 @@ import pytest
 
 from facechain.node.store.errors import StoreError, StoreLocked
 from facechain.node.store.lock import LOCK_NAME, InstanceLock
+from support.deadline import wait_until
 
 HOLD = """
 import sys
@@ -70,7 +71,16 @@ def test_forked_child_does_not_keep_the_lock_of_a_dead_parent(tmp_path: Path) ->
         assert parent.stdout is not None
         assert int(parent.stdout.readline()) > 0
         assert parent.wait(30) == -signal.SIGKILL
-        InstanceLock.acquire(tmp_path).release()
+        # The child lets go as soon as it runs, which may be after its parent's death was seen here.
+        wait_until(lambda: is_free(tmp_path), seconds=30, what="the child to let go of the lock")
+
+
+def is_free(folder: Path) -> bool:
+    try:
+        InstanceLock.acquire(folder).release()
+    except StoreLocked:
+        return False
+    return True
 
 
 def test_lock_file_holds_the_process_id(tmp_path: Path) -> None:
