@@ -31,7 +31,9 @@ from .submit import Target, receipt_lines, submit_batch_folder
 if TYPE_CHECKING:
     from ..gan.checkpoints import LoadedGenerator
     from ..gan.filter import ReleaseFilter
+    from ..gan.produce import ProducedBatch
     from ..node.data_dir import DataDir
+    from .submission import SubmissionReceipt
 
 STORE_FOLDER = "images"
 
@@ -139,6 +141,18 @@ def produce(
             store=ImageStore(store_url or str(data_dir.root / STORE_FOLDER)),
             on_progress=report,
         )
+    receipt = None
+    if submit and key is not None:
+        target = Target(
+            data_dir=data_dir, api=api, passphrases=Passphrases(file=passphrase_file), timeout=timeout
+        )
+        receipt = submit_batch_folder(out, key=key, target=target, wait=wait)
+    _report(batch, value, receipt, as_json=as_json)
+
+
+def _report(
+    batch: "ProducedBatch", seed: bytes, receipt: "SubmissionReceipt | None", *, as_json: bool
+) -> None:
     result: dict[str, object] = {
         "batch": str(batch.path),
         "images": batch.count,
@@ -146,14 +160,8 @@ def produce(
         "filter": batch.filter,
         "rejected": batch.rejected,
         "duplicates_removed": batch.duplicates,
-        "seed": value.hex(),
+        "seed": seed.hex(),
     }
-    receipt = None
-    if submit and key is not None:
-        target = Target(
-            data_dir=data_dir, api=api, passphrases=Passphrases(file=passphrase_file), timeout=timeout
-        )
-        receipt = submit_batch_folder(out, key=key, target=target, wait=wait)
     lines = facts((name.replace("_", " "), text) for name, text in result.items())
     if receipt is not None:
         result["receipt"] = receipt.to_json()

@@ -20,7 +20,7 @@ from .filter import ReleaseFilter
 from .generation import Renderer, image_name
 from .imagestore import ImageStore
 from .provenance import ProduceOptions, describe_batch
-from .selection import Progress, select_images
+from .selection import Progress, Selection, select_images
 from .stages import StageRecord, find_label
 
 NO_FILTER = "none"
@@ -77,7 +77,19 @@ def produce(
         device=device,
         release_filter=release_filter,
     )
-    facts = BatchFacts(
+    names = [image_name(index) for index in selection.indices]
+    write_batch(
+        out,
+        encoded,
+        labels=clustering.labels.tolist(),
+        facts=_facts(options, stages, store),
+        fill=lambda folder: write_clustering(clustering, names, folder / CLUSTERING_FOLDER),
+    )
+    return _summary(out, selection, len(clustering.centroids), release_filter)
+
+
+def _facts(options: ProduceOptions, stages: tuple[StageRecord, ...], store: ImageStore | None) -> BatchFacts:
+    return BatchFacts(
         public=options.public,
         seed=options.seed,
         micro_batch=options.micro_batch,
@@ -87,22 +99,19 @@ def produce(
         filter=find_label(stages, StageType.FILTER),
         store=store.url if store is not None else None,
     )
-    names = [image_name(index) for index in selection.indices]
-    write_batch(
-        out,
-        encoded,
-        labels=clustering.labels.tolist(),
-        facts=facts,
-        fill=lambda folder: write_clustering(clustering, names, folder / CLUSTERING_FOLDER),
-    )
+
+
+def _summary(
+    path: Path, selection: Selection, clusters: int, release_filter: ReleaseFilter | None
+) -> ProducedBatch:
     return ProducedBatch(
-        path=out,
+        path=path,
         count=len(selection.indices),
         candidates=selection.candidates,
         rejected=selection.rejected,
         duplicates=selection.duplicates,
         filter=NO_FILTER if release_filter is None else release_filter.name,
-        clusters=len(clustering.centroids),
+        clusters=clusters,
     )
 
 
