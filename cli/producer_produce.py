@@ -1,5 +1,6 @@
 """`facechain produce`: generate, filter, cluster, store and submit in one go."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..gan.checkpoints import LoadedGenerator
     from ..gan.filter import ReleaseFilter
     from ..gan.produce import ProducedBatch
+    from ..gan.provenance import ProduceOptions
     from ..node.data_dir import DataDir
     from .submission import SubmissionReceipt
 
@@ -112,15 +114,18 @@ def produce(
 
     Writes a batch folder that `facechain submit --batch` also takes, so a node that is down loses nothing.
     """
-    from ..gan.clustering import ClusteringOptions
     from ..gan.device import open_device
     from ..gan.embedded import open_generator
     from ..gan.imagestore import ImageStore
     from ..gan.produce import produce as make_batch
-    from ..gan.provenance import ProduceOptions
 
     _check_options(model_statement=model_statement, submit=submit, key=key, data_dir=data_dir)
     value = batch_seed(seed)
+    options = replace(
+        _options(value, count, micro_batch, clusters, k_min_cluster_size),
+        public=not private,
+        model_statement=model_statement,
+    )
     loaded, stages = open_generator(checkpoint)
     release_filter = _release_filter(reference, loaded, false_match_rate, holdout_share)
     with step_bars() as report:
@@ -128,26 +133,31 @@ def produce(
             out,
             loaded=loaded,
             model_stages=stages,
-            options=ProduceOptions(
-                count=count,
-                seed=value,
-                micro_batch=micro_batch,
-                clustering=ClusteringOptions(clusters=clusters, k_min_cluster_size=k_min_cluster_size),
-                public=not private,
-                model_statement=model_statement,
-            ),
+            options=options,
             device=open_device(device, bf16=False),
             release_filter=release_filter,
             store=ImageStore(store_url or str(data_dir.root / STORE_FOLDER)),
             on_progress=report,
         )
-    receipt = None
-    if submit and key is not None:
-        target = Target(
-            data_dir=data_dir, api=api, passphrases=Passphrases(file=passphrase_file), timeout=timeout
-        )
-        receipt = submit_batch_folder(out, key=key, target=target, wait=wait)
+    target = Target(
+        data_dir=data_dir, api=api, passphrases=Passphrases(file=passphrase_file), timeout=timeout
+    )
+    receipt = (
+        submit_batch_folder(out, key=key, target=target, wait=wait) if submit and key is not None else None
+    )
     _report(batch, value, receipt, as_json=as_json)
+
+
+def _options(seed: bytes, count: int, micro_batch: int, clusters: int, k_min: int) -> "ProduceOptions":
+    from ..gan.clustering import ClusteringOptions
+    from ..gan.provenance import ProduceOptions
+
+    return ProduceOptions(
+        count=count,
+        seed=seed,
+        micro_batch=micro_batch,
+        clustering=ClusteringOptions(clusters=clusters, k_min_cluster_size=k_min),
+    )
 
 
 def _report(

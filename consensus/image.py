@@ -33,6 +33,8 @@ PNG_HEADER_BYTES = 33
 
 PNG_ALPHA_COLOURS = frozenset({4, 6})
 MEDIA_TYPES = {"image/png": "PNG", "image/webp": "WEBP"}
+LOOK_FORMATS = ("PNG", "WEBP", "JPEG", "GIF", "BMP", "TIFF")
+"""Decoders that may be tried for the look of a picture that cannot be registered."""
 """Accepted media types, each with the decoder's name for it."""
 
 WEBP_PIXEL_CHUNKS = frozenset({b"VP8X", b"VP8L"})
@@ -90,6 +92,26 @@ def decode_image(data: bytes) -> Pixels:
         raise ImageRejected(
             "image-damaged", expected="a complete image", got=str(error) or type(error).__name__
         ) from None
+
+
+def decode_for_look(data: bytes) -> Pixels | None:
+    """Decode the first frame of any common picture, registrable or not, for its perceptual hash alone.
+
+    The same size limits hold. Returns None when no picture can be made of the bytes; the media type is empty.
+    """
+    from PIL import Image  # noqa: PLC0415 - 40 ms for image commands only
+
+    if len(data) > MAX_FILE_BYTES:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=LOOK_FORMATS) as picture:
+                _check_size(*picture.size)
+                rgb = picture.convert("RGB")
+                return Pixels(width=rgb.width, height=rgb.height, rgb=rgb.tobytes(), media_type="")
+    except Exception:  # noqa: BLE001 - a decoder may raise anything on hostile bytes
+        return None
 
 
 def pixel_hash(pixels: Pixels) -> bytes:

@@ -7,18 +7,13 @@ elsewhere is what `/v1/evidence` hands out.
 from __future__ import annotations
 
 import base64
-import io
-import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from ...consensus.image import (
-    MAX_FILE_BYTES,
-    MAX_PIXELS,
-    MAX_SIDE_PIXELS,
     ImageRejected,
-    Pixels,
+    decode_for_look,
     decode_image,
     file_hash,
     pixel_hash,
@@ -33,9 +28,6 @@ from ..api.limits import (
 )
 from ..api.snapshot import Snapshot
 from ..api.views.images import claim_view, nearest_looks
-
-OTHER_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""Formats that are looked at though they can never be registered as they are."""
 
 NEAREST_SHOWN: Final = 3
 
@@ -71,7 +63,7 @@ def examine(data: bytes) -> Upload:
     try:
         pixels = decode_image(data)
     except ImageRejected as error:
-        other = _decode_any(data)
+        other = decode_for_look(data)
         return Upload(
             file_hash=file_hash(data),
             pixel_hash=None,
@@ -94,25 +86,6 @@ def _data_url(data: bytes, media_type: str) -> str:
     if len(data) > IMAGE_PREVIEW_BYTES_MAX:
         return ""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-
-
-def _decode_any(data: bytes) -> Pixels | None:
-    """Decode a picture for its look alone, under the same size limits; None when that cannot be done."""
-    from PIL import Image  # noqa: PLC0415 - 40 ms for pages that need it
-
-    if len(data) > MAX_FILE_BYTES:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=OTHER_FORMATS) as picture:
-                width, height = picture.size
-                if max(width, height) > MAX_SIDE_PIXELS or width * height > MAX_PIXELS:
-                    return None
-                rgb = picture.convert("RGB")
-                return Pixels(width=rgb.width, height=rgb.height, rgb=rgb.tobytes(), media_type="")
-    except Exception:  # noqa: BLE001 - a decoder may raise anything on hostile bytes
-        return None
 
 
 def audit(snapshot: Snapshot, upload: Upload) -> dict[str, Any]:

@@ -13,7 +13,14 @@ import pytest
 from PIL import Image
 
 from facechain.consensus import image
-from facechain.consensus.image import ImageRejected, Pixels, decode_image, file_hash, pixel_hash
+from facechain.consensus.image import (
+    ImageRejected,
+    Pixels,
+    decode_for_look,
+    decode_image,
+    file_hash,
+    pixel_hash,
+)
 
 
 def noise(height: int = 32, width: int = 32, channels: int = 3) -> np.ndarray:
@@ -199,3 +206,19 @@ def test_pixel_hash_tells_shape_and_every_sample() -> None:
     other_type = Pixels(width=4, height=4, rgb=rgb, media_type="image/webp")
     assert len({pixel_hash(item) for item in (base, turned, changed)}) == 3
     assert pixel_hash(base) == pixel_hash(other_type)
+
+
+@pytest.mark.parametrize("coding", ["PNG", "WEBP", "JPEG", "GIF", "BMP", "TIFF"])
+def test_any_common_picture_has_a_look(coding: str) -> None:
+    found = decode_for_look(coded(Image.fromarray(noise(20, 30)), coding))
+    assert found is not None
+    assert (found.width, found.height, len(found.rgb)) == (30, 20, 1_800)
+
+
+def test_what_is_no_picture_or_too_large_has_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode_for_look(b"no picture") is None
+    assert decode_for_look(png()[:100]) is None
+    assert decode_for_look(coded(Image.new("L", (image.MAX_SIDE_PIXELS + 1, 1)), "BMP")) is None
+    data = png()
+    monkeypatch.setattr(image, "MAX_FILE_BYTES", len(data) - 1)
+    assert decode_for_look(data) is None
