@@ -120,9 +120,8 @@ def produce(
     from ..gan.produce import produce as make_batch
 
     _check_options(model_statement=model_statement, submit=submit, key=key, data_dir=data_dir)
-    value = batch_seed(seed)
     options = replace(
-        _options(value, count, micro_batch, clusters, k_min_cluster_size),
+        _options(batch_seed(seed), count, micro_batch, clusters, k_min_cluster_size),
         public=not private,
         model_statement=model_statement,
     )
@@ -145,7 +144,7 @@ def produce(
     receipt = (
         submit_batch_folder(out, key=key, target=target, wait=wait) if submit and key is not None else None
     )
-    _report(batch, value, receipt, as_json=as_json)
+    _report(batch, options.seed, receipt, as_json=as_json)
 
 
 def _options(seed: bytes, count: int, micro_batch: int, clusters: int, k_min: int) -> "ProduceOptions":
