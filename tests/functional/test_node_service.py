@@ -13,8 +13,10 @@ from facechain.consensus.payloads import Cancel
 from facechain.consensus.statement import Statement
 from facechain.node.dialer import WrongNetworkPeers
 from facechain.node.service import clock_ms
+from facechain.node.wire.messages import Address
 from support.chain import PRODUCER, SUBMITTER, ChainBuilder, keys, make_genesis
 from support.live import LiveNode, live_node
+from support.ports import free_ports
 
 
 @pytest.fixture
@@ -131,3 +133,23 @@ async def test_peers_of_another_network_only_is_an_error_that_names_both(
         text = caught.value.diagnostics()
         assert genesis.network_id.hex() in text
         assert make_genesis(name="another").network_id.hex() in text
+
+
+async def test_a_peer_that_is_connected_is_not_dialed(tmp_path: Path, genesis: Genesis) -> None:
+    """The address of an inbound peer is known, but only a stranger's that was heard later is tried."""
+    (closed,) = free_ports(1)
+    async with (
+        live_node(tmp_path / "a", genesis) as listening,
+        live_node(tmp_path / "b", genesis, peers=[listening]) as calling,
+    ):
+        book = listening.node.book
+        await calling.until(lambda: len(calling.node.peers()) == 1)
+        caller = calling.addresses.peer
+        await listening.until(
+            lambda: (caller.host, caller.port) in {entry.endpoint for entry in book.entries()}
+        )
+        stranger = Address(host="127.0.0.1", port=closed, last_seen_ms=1)
+        book.add_heard([stranger], source_host="127.0.0.1", now_ms=clock_ms())
+        await listening.until(lambda: any(entry.last_try_ms for entry in book.entries()))
+        tried = [entry.endpoint for entry in book.entries() if entry.last_try_ms]
+        assert tried == [("127.0.0.1", closed)]
