@@ -3,13 +3,14 @@
 #   PYTHON=…     the interpreter to make .venv with (default: the first of python3, python3.13 … that is new enough)
 #   PIP_ARGS=…   more arguments for pip, for example another index with a smaller build of torch
 #   ARGS=…       more arguments for pytest (make test) or the demo (make demo)
+#   MODULES=…    what make mutate changes (default: the rules, the work, the trees and the fork choice)
 #   KILLS=…      how often make check-store kills; FAULTS=… calls of each kind that make check-io lets fail; SEED=…
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint bench check-store check-io clean
+.PHONY: help demo test simulate lint bench check-store check-io coverage mutate clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +20,7 @@ ARGS ?=
 KILLS ?= 200
 FAULTS ?= 6
 SEED ?= 1
+MODULES ?= $(addprefix consensus/,validation.py work.py merkle.py chain.py)
 BENCHES = $(sort $(wildcard tests/bench/bench_*.py))
 
 help: ## list the targets
@@ -61,6 +63,12 @@ check-store: $(VENV)/.dev ## kill a process that writes a store KILLS times and 
 
 check-io: $(VENV)/.dev ## let system calls on a store fail and flip its bits (needs strace)
 	@PYTHONPATH=tests $(BIN)/python tests/fault/check_io.py --per-call $(FAULTS) --seed $(SEED)
+
+coverage: $(VENV)/.dev ## branch coverage of consensus/ by its unit tests: 100%, or it fails
+	@$(BIN)/pytest -q tests/unit/consensus --cov=facechain.consensus --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(ARGS)
+
+mutate: $(VENV)/.dev ## change MODULES in every way mutmut knows, in a copy of the last commit; their tests must notice
+	@nice $(BIN)/python tests/mutation/mutate.py $(MODULES)
 
 clean: ## remove the virtual environment, builds and caches
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -19,7 +19,7 @@ MAX_TARGET: Final = 2**256 - 1
 _BITS_MAX: Final = 2**32 - 1
 _MANTISSA_MASK: Final = 0x007FFFFF
 _MANTISSA_SIGN: Final = 0x00800000
-_MANTISSA_BYTES: Final = 3
+_MANTISSA_BITS: Final = 24
 
 
 def bits_to_target(bits: int, *, pow_limit: int = MAX_TARGET) -> int:
@@ -33,9 +33,8 @@ def bits_to_target(bits: int, *, pow_limit: int = MAX_TARGET) -> int:
     exponent, mantissa = bits >> 24, bits & _MANTISSA_MASK
     if bits & _MANTISSA_SIGN:
         raise DecodeError("bits", expected="a positive target", got=f"0x{bits:08x} (sign bit set)")
-    shift = 8 * (exponent - _MANTISSA_BYTES)
-    target = mantissa << shift if shift >= 0 else mantissa >> -shift
-    if not 0 < target <= MAX_TARGET:
+    target = mantissa << 8 * exponent >> _MANTISSA_BITS
+    if not 1 <= target.bit_length() <= 8 * HASH_BYTES:
         raise DecodeError("bits", expected="a target of 1 to 256 bits", got=f"0x{bits:08x}")
     if target_to_bits(target) != bits:
         raise DecodeError("bits", expected=f"canonical 0x{target_to_bits(target):08x}", got=f"0x{bits:08x}")
@@ -53,13 +52,9 @@ def target_to_bits(target: int) -> int:
     """
     if not 0 < target <= MAX_TARGET:
         raise ValueError(f"target: expected 1 to 2^256 - 1, got {target}")
-    exponent = (target.bit_length() + 7) // 8
-    shift = 8 * (exponent - _MANTISSA_BYTES)
-    mantissa = target >> shift if shift >= 0 else target << -shift
-    if mantissa & _MANTISSA_SIGN:
-        # The mantissa's highest bit is a sign: move it out of the way by one byte.
-        mantissa >>= 8
-        exponent += 1
+    # One bit more than the target has: the mantissa's highest bit is a sign.
+    exponent = target.bit_length() // 8 + 1
+    mantissa = target << _MANTISSA_BITS >> 8 * exponent
     return exponent << 24 | mantissa
 
 
