@@ -35,6 +35,18 @@ MAX_BODY_STATEMENTS = 2**20
 _LAYOUT = struct.Struct(">IQ32s32s32sQI32sQ")
 
 
+def unpack_header(data: bytes) -> tuple[int, int, bytes, bytes, bytes, int, int, bytes, int]:
+    """Return the fields of a :class:`Header` in their order, without making one.
+
+    Raises:
+        DecodeError: not 160 bytes.
+    """
+    if len(data) != HEADER_BYTES:
+        raise DecodeError("header", expected=f"{HEADER_BYTES} bytes", got=f"{len(data)} bytes")
+    version, height, previous, body_root, state_root, time_ms, bits, producer, nonce = _LAYOUT.unpack(data)
+    return version, height, previous, body_root, state_root, time_ms, bits, producer, nonce
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """The hashed part of a block; all integers big-endian."""
@@ -85,11 +97,7 @@ class Header:
         Raises:
             DecodeError: not 160 bytes.
         """
-        if len(data) != HEADER_BYTES:
-            raise DecodeError("header", expected=f"{HEADER_BYTES} bytes", got=f"{len(data)} bytes")
-        version, height, previous, body_root, state_root, time_ms, bits, producer, nonce = _LAYOUT.unpack(
-            data
-        )
+        version, height, previous, body_root, state_root, time_ms, bits, producer, nonce = unpack_header(data)
         return cls(
             version=version,
             height=height,

@@ -13,11 +13,13 @@ Source: ``docs/protocol.md``, section "Fork choice".
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, takewhile
 
-from .block import SealedHeader
+from .block import SealedHeader, unpack_header
 from .errors import RuleViolation, Temporary
 from .params import MEDIAN_TIME_SPAN, Params
 from .validation import HeaderContext, check_header, median_time_past, next_bits
@@ -29,41 +31,79 @@ LOCATOR_DENSE = 10
 UNLIMITED_REORG = 2**63
 
 
+PRODUCERS_SHARED_MAX = 4096
+"""Producer keys of which headers share one copy; past this the table starts anew, so that it stays small."""
+
+_work = lru_cache(maxsize=1024)(block_work)
+
+
 class HeaderNode:
-    """One known header: what fork choice and header checks need of it."""
+    """One known header: what fork choice and header checks need of it, and not the header itself.
+
+    A node of a large chain costs 345 to 390 bytes with all it refers to (``docs/benchmarks.md``), so a field
+    more is a decision: 12 fields fill 128 bytes, a thirteenth costs 16.
+    """
 
     __slots__ = (
         "anchor_time_ms",
         "arrival",
-        "bits",
         "chainwork",
         "has_body",
         "hash",
         "height",
         "invalid",
-        "linked",
+        "newest_child",
+        "older_sibling",
         "parent",
         "producer",
         "time_ms",
     )
 
-    def __init__(self, sealed: SealedHeader, parent: HeaderNode | None) -> None:
-        """Hang a header below its parent; the root of the tree has none and no work."""
-        header = sealed.header
-        self.hash = header.hash
-        self.height = header.height
-        self.time_ms = header.time_ms
-        self.bits = header.bits
-        self.producer = header.producer
+    def __init__(
+        self,
+        *,
+        block_hash: bytes,
+        height: int,
+        time_ms: int,
+        producer: bytes,
+        chainwork: int,
+        parent: HeaderNode | None,
+    ) -> None:
+        """Describe a header; :meth:`BlockTree.restore` hangs it below its parent."""
+        self.hash = block_hash
+        self.height = height
+        self.time_ms = time_ms
+        self.producer = producer
+        self.chainwork = chainwork
+        """Sum of :func:`block_work` over the chain up to here; block 0 has none."""
         self.parent = parent
-        self.chainwork: int = 0 if parent is None else parent.chainwork + block_work(header.bits)
-        self.anchor_time_ms: int | None = _anchor_time(header.height, header.time_ms, parent)
+        """None for the root alone."""
+        self.newest_child: HeaderNode | None = None
+        self.older_sibling: HeaderNode | None = None
+        """The children of a node are a list that is linked through them: see :meth:`children`."""
+        self.anchor_time_ms: int | None = _anchor_time(height, time_ms, parent)
         self.has_body = False
-        self.linked = False
-        """All bodies from block 0 to here are known and none is invalid."""
         self.invalid = False
         self.arrival = 0
-        """Order in which nodes became linked; breaks ties of work."""
+        """Orders nodes of equal work by when they became linked; 0: not linked.
+
+        A chain that is linked block by block shares one number, since its nodes differ in work.
+        """
+
+    @property
+    def linked(self) -> bool:
+        """Tell whether all bodies from block 0 to here are known and none is invalid."""
+        return self.arrival > 0
+
+    def children(self) -> list[HeaderNode]:
+        """Return the known children in the order in which they came."""
+        found = []
+        child = self.newest_child
+        while child is not None:
+            found.append(child)
+            child = child.older_sibling
+        found.reverse()
+        return found
 
     def ancestors(self) -> Iterator[HeaderNode]:
         """Yield this node, its parent, and so on down to block 0."""
@@ -96,15 +136,26 @@ class BlockTree:
     def __init__(self, genesis: SealedHeader, params: Params) -> None:
         """Start with block 0 as the active tip."""
         self._params = params
-        root = HeaderNode(genesis, None)
-        root.has_body = root.linked = True
+        header = genesis.header
+        root = HeaderNode(
+            block_hash=header.hash,
+            height=header.height,
+            time_ms=header.time_ms,
+            producer=header.producer,
+            chainwork=0,
+            parent=None,
+        )
+        root.has_body = True
+        root.arrival = 1
         self.active: list[HeaderNode] = [root]
         self.nodes: dict[bytes, HeaderNode] = {root.hash: root}
         self.best_header = root
         """Most work among headers that are not known to be invalid, bodies or not."""
-        self._children: dict[bytes, list[HeaderNode]] = {}
         self._candidates: set[HeaderNode] = set()
-        self._arrivals = 0
+        """Ends of linked chains with more work than the tip had when they came."""
+        self._arrivals = 1
+        self._last_linked = root
+        self._producers: dict[bytes, bytes] = {}
 
     @property
     def tip(self) -> HeaderNode:
@@ -172,34 +223,74 @@ class BlockTree:
         known = self.nodes.get(sealed.hash)
         if known is not None:
             return known
-        parent = self.nodes[sealed.header.previous]
-        node = HeaderNode(sealed, parent)
+        header = sealed.header
+        return self._attach(
+            sealed.hash,
+            header.previous,
+            height=header.height,
+            time_ms=header.time_ms,
+            bits=header.bits,
+            producer=header.producer,
+        )
+
+    def restore_encoded(self, block_hash: bytes, data: bytes) -> HeaderNode:
+        """Add a stored header that is not known yet from its 160 bytes, whose hash is ``block_hash``.
+
+        As :meth:`restore`, without the objects in between: a store of 100,000 blocks opens in a second.
+
+        Raises:
+            DecodeError: not 160 bytes, or bits that no header may carry.
+        """
+        _, height, previous, _, _, time_ms, bits, producer, _ = unpack_header(data)
+        return self._attach(
+            block_hash, previous, height=height, time_ms=time_ms, bits=bits, producer=producer
+        )
+
+    def _attach(
+        self, block_hash: bytes, previous: bytes, *, height: int, time_ms: int, bits: int, producer: bytes
+    ) -> HeaderNode:
+        parent = self.nodes[previous]
+        sibling = parent.newest_child
+        node = HeaderNode(
+            block_hash=block_hash,
+            height=height if sibling is None else sibling.height,  # the same number: one object for both
+            time_ms=time_ms,
+            producer=self._shared(producer),
+            chainwork=parent.chainwork + _work(bits),
+            parent=parent,
+        )
         node.invalid = parent.invalid
-        self.nodes[node.hash] = node
-        self._children.setdefault(sealed.header.previous, []).append(node)
+        node.older_sibling = sibling
+        parent.newest_child = node
+        self.nodes[block_hash] = node
         if not node.invalid and node.chainwork > self.best_header.chainwork:
             self.best_header = node
         return node
 
+    def _shared(self, producer: bytes) -> bytes:
+        """Return the one copy of a producer's key that all its headers refer to."""
+        if len(self._producers) >= PRODUCERS_SHARED_MAX:
+            self._producers.clear()
+        return self._producers.setdefault(producer, producer)
+
     def mark_body(self, node: HeaderNode) -> None:
         """Note that a block's body is at hand; descendants that waited for it become candidates."""
         node.has_body = True
-        waiting = [node]
+        waiting = deque([node])
         while waiting:
-            item = waiting.pop(0)
-            if (
-                item.linked
-                or item.invalid
-                or not item.has_body
-                or item.parent is None
-                or not item.parent.linked
-            ):
+            item = waiting.popleft()
+            parent = item.parent
+            if item.linked or item.invalid or not item.has_body or parent is None or not parent.linked:
                 continue
-            item.linked = True
-            self._arrivals += 1
+            if parent is not self._last_linked:
+                self._arrivals += 1
+            self._last_linked = item
             item.arrival = self._arrivals
-            self._candidates.add(item)
-            waiting.extend(self._children.get(item.hash, ()))
+            # Of one chain only its end is a candidate: it has the most work, and the same fork point.
+            self._candidates.discard(parent)
+            if item.chainwork > self.tip.chainwork:
+                self._candidates.add(item)
+            waiting.extend(item.children())
 
     def mark_invalid(self, node: HeaderNode) -> tuple[HeaderNode, ...]:
         """Refuse a block and all its descendants for good; return them.
@@ -212,13 +303,20 @@ class BlockTree:
             item = waiting.pop()
             refused.append(item)
             item.invalid = True
-            item.linked = False
+            item.arrival = 0
             self._candidates.discard(item)
-            waiting.extend(self._children.get(item.hash, ()))
+            waiting.extend(item.children())
+        if node.parent is not None and self._ends_better_chain(node.parent, self.tip.chainwork):
+            self._candidates.add(node.parent)
         if self.best_header.invalid:
             valid = (item for item in self.nodes.values() if not item.invalid)
             self.best_header = max(valid, key=lambda item: item.chainwork)
         return tuple(refused)
+
+    @staticmethod
+    def _ends_better_chain(node: HeaderNode, work: int) -> bool:
+        """Tell whether a node is linked, has more than ``work``, and no linked child."""
+        return node.linked and node.chainwork > work and not any(child.linked for child in node.children())
 
     def without_body(self, node: HeaderNode) -> tuple[HeaderNode, ...]:
         """Return the blocks from ``node`` down to the first complete one whose bodies are not here."""
@@ -230,22 +328,33 @@ class BlockTree:
 
         Those in ``keep`` stay, and so do their ancestors. Returns the hashes of what was dropped.
         """
-        gone = []
+        gone: dict[HeaderNode, None] = {}
         for node in sorted(self.nodes.values(), key=lambda item: -item.height):
-            waits = not (node.has_body or node.invalid or self._children.get(node.hash))
             if (
                 node.parent is None
-                or not waits
+                or node.has_body
+                or node.invalid
                 or node.chainwork >= below
                 or node.hash in keep
                 or node is self.best_header
+                or any(child not in gone for child in node.children())
             ):
                 continue
+            gone[node] = None
+        for node in gone:
             del self.nodes[node.hash]
-            self._children.pop(node.hash, None)
-            self._children[node.parent.hash].remove(node)
-            gone.append(node.hash)
-        return tuple(gone)
+        for parent in {node.parent for node in gone if node.parent is not None}:
+            self._relink(parent, gone)
+        return tuple(node.hash for node in gone)
+
+    @staticmethod
+    def _relink(parent: HeaderNode, gone: Collection[HeaderNode]) -> None:
+        """Take children out of their parent's list: all at once, for they may be many."""
+        stay = [child for child in parent.children() if child not in gone]
+        parent.newest_child = None
+        for child in stay:
+            child.older_sibling = parent.newest_child
+            parent.newest_child = child
 
     def best_candidate(
         self, *, checkpoint_height: int = 0, max_reorg: int = UNLIMITED_REORG
@@ -321,21 +430,28 @@ class BlockTree:
         self.active.extend(plan.connect)
         if steps_down:
             self._candidates = {
-                item for item in self.nodes.values() if item.linked and item.chainwork > node.chainwork
+                item for item in self.nodes.values() if self._ends_better_chain(item, node.chainwork)
             }
 
     def locator(self, node: HeaderNode | None = None) -> tuple[bytes, ...]:
         """Name the chain of ``node`` (default: the best header) with few hashes, newest first."""
-        start = node or self.best_header
-        hashes = []
-        step, wanted = 1, start.height
-        for item in start.ancestors():
-            if item.height in (wanted, 0):
-                hashes.append(item.hash)
-                if len(hashes) >= LOCATOR_DENSE:
-                    step *= 2
-                wanted = item.height - step
+        item = node or self.best_header
+        hashes = [item.hash]
+        step = 1
+        while item.height > 0:
+            item = self._ancestor(item, max(item.height - step, 0))
+            hashes.append(item.hash)
+            if len(hashes) >= LOCATOR_DENSE:
+                step *= 2
         return tuple(hashes)
+
+    def _ancestor(self, node: HeaderNode, height: int) -> HeaderNode:
+        """Return the ancestor at a height: one by one on a side chain, at once on the active one."""
+        return next(
+            item if item.height == height else self.active[height]
+            for item in node.ancestors()
+            if item.height == height or self.is_active(item)
+        )
 
     def locate(self, locator: tuple[bytes, ...]) -> HeaderNode:
         """Return the first named block that is on the active chain; block 0 when none is."""
@@ -361,5 +477,5 @@ class BlockTree:
 
     def chain_tips(self) -> tuple[HeaderNode, ...]:
         """Return every header without children, most work first."""
-        leaves = (node for node in self.nodes.values() if not self._children.get(node.hash))
+        leaves = (node for node in self.nodes.values() if node.newest_child is None)
         return tuple(sorted(leaves, key=lambda node: (-node.chainwork, node.arrival)))

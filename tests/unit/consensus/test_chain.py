@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from dataclasses import replace
+
 import pytest
 
-from facechain.consensus.errors import RuleViolation, Temporary
-from support.chain import ChainBuilder, make_genesis
+from facechain.consensus import chain as chain_module
+from facechain.consensus.block import SealedHeader
+from facechain.consensus.chain import BlockTree
+from facechain.consensus.errors import DecodeError, RuleViolation, Temporary
+from support.chain import ChainBuilder, easy_params, make_genesis, seed
 from support.trees import TreeBuilder, header
 
 
@@ -44,7 +51,67 @@ def test_chain_without_all_bodies_is_no_candidate() -> None:
     build.tree.mark_body(line[0])
     assert build.tree.best_candidate() is line[2]
     build.tree.mark_body(line[0])
-    assert [node.arrival for node in line] == [1, 2, 3]
+    assert [node.linked for node in line] == [True] * 3
+
+
+def test_children_complete_in_the_order_of_their_headers() -> None:
+    """Both wait for their parent's body, so they become linked at one moment: the first header wins the tie."""
+    build = TreeBuilder()
+    parent = build.add(0, body=False)
+    first, second, third = (build.add(1) for _ in range(3))
+    assert parent.children() == [first, second, third]
+    build.tree.mark_body(parent)
+    assert build.tree.best_candidate() is first
+    build.tree.mark_invalid(first)
+    assert build.tree.best_candidate() is second
+    assert second.arrival < third.arrival
+
+
+def test_tie_between_chains_that_grew_in_turns() -> None:
+    build = TreeBuilder()
+    left, right = build.add(0), build.add(0)
+    build.add(2)
+    late = build.add(1)
+    early = build.tree.nodes[build.made[3].hash]
+    assert (left.chainwork, early.chainwork) == (right.chainwork, late.chainwork)
+    assert build.tree.best_candidate() is early
+    assert build.tree.chain_tips() == (early, late)
+    above = [build.add(4), build.add(3)]
+    assert build.tree.best_candidate() is above[0]
+
+
+def test_candidates_are_the_ends_of_chains_with_more_work() -> None:
+    build = TreeBuilder()
+    active = build.line(0, 4)
+    build.tree.set_tip(active[-1])
+    weak = build.line(0, 3)
+    refusals = {"checkpoint_height": 2, "max_reorg": 99}
+    assert build.tree.refused_candidates(**refusals) == ()
+    strong = [build.add(len(build.made) - 1) for _ in range(3)]
+    assert build.tree.refused_candidates(**refusals) == (strong[-1],)
+    build.tree.mark_invalid(strong[-1])
+    assert build.tree.refused_candidates(**refusals) == (strong[1],)
+    build.tree.mark_invalid(strong[1])
+    assert build.tree.refused_candidates(**refusals) == ()
+    assert build.tree.best_candidate() is None
+    build.tree.mark_invalid(active[1])
+    build.tree.set_tip(active[0])
+    assert build.tree.best_candidate(max_reorg=0) is None
+    assert build.tree.best_candidate() is strong[0]
+    assert strong[0].parent is weak[-1]
+
+
+def test_block_below_two_children_is_no_candidate_while_one_is_left() -> None:
+    build = TreeBuilder()
+    build.tree.set_tip(build.add(0))
+    trunk = build.add(0, heavy=True)
+    left, right = build.add(2), build.add(2)
+    assert set(build.tree.refused_candidates(checkpoint_height=1, max_reorg=0)) == {left, right}
+    build.tree.mark_invalid(right)
+    assert build.tree.refused_candidates(checkpoint_height=1, max_reorg=0) == (left,)
+    build.tree.mark_invalid(left)
+    assert build.tree.refused_candidates(checkpoint_height=1, max_reorg=0) == (trunk,)
+    assert build.tree.best_candidate() is trunk
 
 
 def test_missing_bodies_are_the_lowest_first() -> None:
@@ -80,6 +147,26 @@ def test_headers_that_wait_for_nothing_good_are_forgotten() -> None:
     again = build.tree.restore(build.made[5])
     build.tree.mark_body(again)
     assert again.linked
+
+
+def test_forgotten_child_leaves_its_siblings_in_their_order() -> None:
+    build = TreeBuilder()
+    root = build.tree.active[0]
+    stay = [build.add(0)]
+    gone = [build.add(0, body=False)]
+    stay += build.line(0, 2)[:1]
+    gone += [build.add(0, body=False)]
+    stay.append(build.add(0, body=False))
+    refused = build.add(0, body=False)
+    build.tree.mark_invalid(refused)
+    build.tree.set_tip(stay[1])
+    assert set(build.tree.forget_waiting({stay[2].hash}, below=3)) == {node.hash for node in gone}
+    assert root.children() == [*stay, refused]
+    build.tree.mark_body(stay[2])
+    assert stay[2].linked
+    assert build.tree.forget_waiting((), below=3) == ()
+    added = build.add(0)
+    assert root.children() == [*stay, refused, added]
 
 
 def test_invalid_block_takes_its_descendants_along() -> None:
@@ -159,6 +246,19 @@ def test_locator_names_every_height_near_the_tip_and_few_below() -> None:
     assert len(build.tree.locator(line[4])) == 6
 
 
+def test_locator_of_a_side_chain_names_its_blocks_and_then_those_of_the_active_chain() -> None:
+    build = TreeBuilder()
+    active = build.line(0, 40)
+    build.tree.set_tip(active[-1])
+    side = build.line(20, 30)
+    chain = [build.tree.active[0], *active[:20], *side]
+    locator = build.tree.locator(side[-1])
+    assert locator == tuple(chain[height].hash for height in (*range(50, 40, -1), 39, 35, 27, 11, 0))
+    assert build.tree.locator(side[0]) == tuple(
+        chain[height].hash for height in (*range(21, 11, -1), 10, 6, 0)
+    )
+
+
 def test_locate_finds_the_newest_common_block() -> None:
     build = TreeBuilder()
     active = build.line(0, 20)
@@ -186,7 +286,88 @@ def test_known_header_is_not_added_twice() -> None:
     node = build.add(0)
     assert build.tree.restore(build.made[1]) is node
     assert build.tree.add_header(build.made[1]) is node
-    assert build.tree._children[build.made[0].hash] == [node]
+    assert build.tree.active[0].children() == [node]
+
+
+def test_stored_header_is_restored_as_the_header_itself() -> None:
+    build, other = TreeBuilder(), TreeBuilder()
+    for parent, heavy in ((0, False), (1, True), (1, False), (3, False)):
+        build.add(parent, heavy=heavy)
+    for sealed in (build.made[1], build.made[2], build.made[3], build.made[4]):
+        node = other.tree.restore_encoded(sealed.hash, sealed.header.encode())
+        twin = build.tree.nodes[sealed.hash]
+        assert other.tree.nodes[sealed.hash] is node
+        for name in ("hash", "height", "time_ms", "producer", "chainwork", "anchor_time_ms"):
+            assert getattr(node, name) == getattr(twin, name), name
+        assert node.parent is not None
+        assert twin.parent is not None
+        assert node.parent.hash == twin.parent.hash
+        assert (node.linked, node.has_body, node.invalid) == (False, False, False)
+    assert other.tree.best_header.hash == build.tree.best_header.hash
+    other.tree.mark_invalid(node)
+    below = build.make(4)
+    assert other.tree.restore_encoded(below.hash, below.header.encode()).invalid
+    with pytest.raises(DecodeError, match="160 bytes"):
+        other.tree.restore_encoded(bytes(32), bytes(159))
+
+
+def test_headers_of_one_producer_share_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain_module, "PRODUCERS_SHARED_MAX", 2)
+    build = TreeBuilder()
+
+    def producer_of(name: str) -> bytes:
+        above = build.made[-1]
+        made = header(above.hash, above.height + 1, len(build.made))
+        build.made.append(SealedHeader(replace(made.header, producer=seed(name)), made.seal))
+        return build.tree.restore(build.made[-1]).producer
+
+    one = producer_of("one")
+    assert one == seed("one")
+    assert one is not seed("one")
+    assert producer_of("one") is one
+    two = producer_of("two")
+    three = producer_of("three")
+    assert [two, three] == [seed("two"), seed("three")]
+    assert len(build.tree._producers) <= 2
+
+
+def test_header_of_a_large_tree_costs_at_most_400_bytes() -> None:
+    """Counted where the table of nodes has just grown, with times, work and side chains as in a real network.
+
+    The allocator rounds each object up to 16 bytes, 31 per header, which tracemalloc does not see.
+    """
+    count, rounding = 21_900, 31
+    rows = []
+    main = side = header(bytes(32), 0, 0).header
+    for number in range(1, count):
+        on_main = number % 10 != 5
+        above = main if on_main else side
+        side = main if on_main else side
+        made = replace(
+            above,
+            height=above.height + 1,
+            previous=above.hash,
+            time_ms=1_790_000_000_000 + 1_000 * above.height,
+            bits=0x1B7FFFFF,
+            nonce=number,
+        )
+        main, side = (made, side) if on_main else (main, made)
+        rows.append((made.hash, made.encode(), on_main))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        tree = BlockTree(header(bytes(32), 0, 0), easy_params())
+        for block_hash, data, on_main in rows:
+            node = tree.restore_encoded(bytes(bytearray(block_hash)), data)
+            tree.mark_body(node)
+            if on_main:
+                tree.set_tip(node)
+        gc.collect()
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(tree.nodes) == count
+    assert used / count + rounding <= 400, used / count
 
 
 def test_header_with_an_unknown_or_invalid_parent() -> None:
