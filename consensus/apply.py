@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import merkle
-from .block import EMPTY_BODY, HEADER_VERSION, NO_SEAL, Block, Header, SealedHeader
+from .block import EMPTY_BODY, NO_SEAL, Block, Header, SealedHeader
 from .errors import RuleViolation
 from .history import node_key
 from .kinds import PERMISSIONS, SEALING_ROLE, Kind, Role, RoleAction, StageType
@@ -38,6 +38,7 @@ from .payloads import (
 from .retarget import fixed_bits
 from .state import MAX_INTERVALS, OPEN_END, ProposalEntry, RoleEntry, StageEntry, State, StateView
 from .statement import ABSENT, Statement
+from .upgrade import FIRST_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -292,21 +293,32 @@ class Transition:
             self.state.put_checkpoint(payload.height, payload.block_hash)
 
     def protocol_upgrade(self, statement: Statement, payload: ProtocolUpgrade) -> None:
-        """Count a request for another protocol version."""
-        if payload.activation_height <= self.height:
+        """Count a request for a protocol version; a quorum schedules it in place of what was scheduled.
+
+        Asking for the version in force takes a scheduled one back.
+        """
+        version, activation = payload.version, payload.activation_height
+        if activation <= self.height:
             raise RuleViolation(
-                "state-conflict",
-                expected=f"an activation height above {self.height}",
-                got=payload.activation_height,
+                "state-conflict", expected=f"an activation height above {self.height}", got=activation
             )
-        keys = self.state.upgrade_endorsers(payload.version, payload.activation_height)
+        schedule = self.state.schedule()
+        in_force, pending = schedule.version_at(self.height), schedule.pending_at(self.height)
+        if version < in_force:
+            raise RuleViolation("state-conflict", expected=f"version {in_force} or later", got=version)
+        if (version, activation) == pending or (version == in_force and pending is None):
+            raise RuleViolation(
+                "state-conflict", expected="a change of what is scheduled", got=f"version {version} again"
+            )
+        keys = self.state.upgrade_endorsers(schedule.decisions, version, activation)
         if statement.author in keys:
             raise RuleViolation(
                 "duplicate-approval", expected="one request of each administrator", got="a second one"
             )
-        self.state.put_upgrade_endorsers(
-            payload.version, payload.activation_height, (*keys, statement.author)
-        )
+        keys = (*keys, statement.author)
+        self.state.put_upgrade_endorsers(schedule.decisions, version, activation, keys)
+        if self._has_quorum(keys):
+            self.state.put_schedule(schedule.decided(self.height, version, activation))
 
     def cancel(self, _statement: Statement, _payload: AnyPayload) -> None:
         """Using up the sequence number is the whole effect."""
@@ -352,7 +364,7 @@ def genesis_block(genesis: Genesis) -> tuple[Block, Delta]:
         state.put_role(grant.role, grant.subject, RoleEntry(intervals=((1, OPEN_END),)))
     root = state.root()
     header = Header(
-        version=HEADER_VERSION,
+        version=FIRST_VERSION,
         height=0,
         previous=genesis.network_id,
         body_root=EMPTY_BODY.root(),

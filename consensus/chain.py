@@ -14,7 +14,7 @@ Source: ``docs/protocol.md``, section "Fork choice".
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, takewhile
@@ -22,6 +22,7 @@ from itertools import islice, takewhile
 from .block import SealedHeader, unpack_header
 from .errors import RuleViolation, Temporary
 from .params import MEDIAN_TIME_SPAN, Params
+from .upgrade import SUPPORTED_VERSIONS
 from .validation import HeaderContext, check_header, median_time_past, next_bits
 from .work import block_work
 
@@ -133,9 +134,12 @@ class ReorgPlan:
 class BlockTree:
     """All known headers. The active chain is a list, so lookups by height are O(1)."""
 
-    def __init__(self, genesis: SealedHeader, params: Params) -> None:
+    def __init__(
+        self, genesis: SealedHeader, params: Params, *, versions: Container[int] = SUPPORTED_VERSIONS
+    ) -> None:
         """Start with block 0 as the active tip."""
         self._params = params
+        self._versions = versions
         header = genesis.header
         root = HeaderNode(
             block_hash=header.hash,
@@ -213,7 +217,7 @@ class BlockTree:
             raise Temporary("missing-parent", expected="a known parent", got=sealed.header.previous.hex())
         if parent.invalid:
             raise RuleViolation("bad-prevblk", expected="a valid parent", got=parent.hash.hex())
-        check_header(sealed.header, self.context(parent), self._params)
+        check_header(sealed.header, self.context(parent), self._params, self._versions)
 
     def restore(self, sealed: SealedHeader) -> HeaderNode:
         """Add a header that was checked before, as when a store is opened; its parent must be known.

@@ -48,6 +48,7 @@ _ALL: Final = (
     _rule("bad-prevblk", "the previous block is invalid, or not the one named"),
     _temporary("missing-parent", "the previous block is not known here yet"),
     _rule("bad-height", "the height is not the parent's height plus one"),
+    _temporary("unknown-version", "the header's version is not one that this node knows"),
     _rule("bad-version", "the header's version is not in force at this height"),
     _rule("bad-seal", "the seal is not the producer's signature over the header", cacheable=False),
     _rule("unauthorized-producer", "the sealing key is no producer under the parent's state"),

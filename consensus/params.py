@@ -26,7 +26,7 @@ from .work import bits_to_target
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-PROTOCOL_DRAFT = 1
+PROTOCOL_DRAFT = 2
 """Number of this draft; part of the network id and of the handshake."""
 
 GENESIS_TAG = "facechain/genesis/v1"

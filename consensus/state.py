@@ -20,6 +20,7 @@ from .errors import DecodeError
 from .hashing import sha256
 from .kinds import Kind, Role, StageType
 from .kv import Bucket, Overlay
+from .upgrade import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +51,7 @@ EMPTY_INDEX_ROOT = merkle.EMPTY_ROOT
 """The ``index`` sub-root: nothing is committed there in this draft."""
 
 _ROLE, _ADMINS, _PROPOSAL = b"r", b"a", b"p"
-_ENDORSEMENT, _CHECKPOINT, _PARAMS, _UPGRADE = b"e", b"c", b"n", b"u"
+_ENDORSEMENT, _CHECKPOINT, _PARAMS, _UPGRADE, _SCHEDULE = b"e", b"c", b"n", b"u", b"v"
 _HISTORY_SIZE = b"size"
 
 CHECKPOINT_KEY = _CHECKPOINT
@@ -233,9 +234,14 @@ class StateView:
         )
         return tuple(value[start : start + HASH_BYTES] for start in range(0, len(value), HASH_BYTES))
 
-    def upgrade_endorsers(self, version: int, height: int) -> tuple[bytes, ...]:
-        """Return the administrators that asked for a protocol version from a height on."""
-        value = self._reader.get(Bucket.PARAMETERS, _upgrade_key(version, height)) or b""
+    def schedule(self) -> Schedule:
+        """Return which protocol version is in force, and which one follows."""
+        value = self._reader.get(Bucket.PARAMETERS, _SCHEDULE)
+        return Schedule() if value is None else Schedule.decode(value)
+
+    def upgrade_endorsers(self, decisions: int, version: int, height: int) -> tuple[bytes, ...]:
+        """Return who asked, since that many decisions, for a protocol version from a height on."""
+        value = self._reader.get(Bucket.PARAMETERS, upgrade_key(decisions, version, height)) or b""
         return tuple(value[start : start + HASH_BYTES] for start in range(0, len(value), HASH_BYTES))
 
     def history_size(self) -> int:
@@ -244,8 +250,14 @@ class StateView:
         return 0 if value is None else int.from_bytes(value, "big")
 
 
-def _upgrade_key(version: int, height: int) -> bytes:
-    return _UPGRADE + version.to_bytes(4, "big") + height.to_bytes(8, "big")
+def upgrade_prefix(decisions: int) -> bytes:
+    """Start of the keys in bucket PARAMETERS of the requests since that many decisions."""
+    return _UPGRADE + decisions.to_bytes(4, "big")
+
+
+def upgrade_key(decisions: int, version: int, height: int) -> bytes:
+    """Key in bucket PARAMETERS of who asked for a version from a height on."""
+    return upgrade_prefix(decisions) + version.to_bytes(4, "big") + height.to_bytes(8, "big")
 
 
 class State(StateView):
@@ -308,9 +320,15 @@ class State(StateView):
         """Store the highest checkpoint in force."""
         self._put(Bucket.PARAMETERS, _CHECKPOINT, height.to_bytes(8, "big") + block_hash)
 
-    def put_upgrade_endorsers(self, version: int, height: int, keys: tuple[bytes, ...]) -> None:
+    def put_upgrade_endorsers(
+        self, decisions: int, version: int, height: int, keys: tuple[bytes, ...]
+    ) -> None:
         """Store who asked for a protocol version."""
-        self._put(Bucket.PARAMETERS, _upgrade_key(version, height), b"".join(keys))
+        self._put(Bucket.PARAMETERS, upgrade_key(decisions, version, height), b"".join(keys))
+
+    def put_schedule(self, schedule: Schedule) -> None:
+        """Store what a quorum decided on the protocol version."""
+        self._put(Bucket.PARAMETERS, _SCHEDULE, schedule.encode())
 
     def put_network(self, network_id: bytes) -> None:
         """Commit to the network's parameters."""

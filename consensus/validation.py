@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .apply import Checked, Transition
-from .block import HEADER_VERSION, Body, Header, SealedHeader
+from .block import Body, Header, SealedHeader
 from .ed25519 import check_public_key
 from .errors import DecodeError, RuleViolation, Temporary
 from .hashing import sha256
@@ -24,6 +24,7 @@ from .payloads import AnyPayload, ImageBatch, KeyRotate, RoleProposal
 from .retarget import asert_bits, fixed_bits
 from .signing import Purpose, verify_signature
 from .statement import ABSENT, BatchHeader, Statement, seed_commitment
+from .upgrade import SUPPORTED_VERSIONS
 from .work import meets_target
 
 if TYPE_CHECKING:
@@ -74,15 +75,20 @@ def next_bits(params: Params, *, parent_height: int, parent_time_ms: int, anchor
     )
 
 
-def check_header(header: Header, context: HeaderContext, params: Params) -> None:
+def check_header(
+    header: Header, context: HeaderContext, params: Params, versions: Container[int] = SUPPORTED_VERSIONS
+) -> None:
     """Check everything about a header but its seal, its authority and the clock.
 
+    Of a version that is not among ``versions`` nothing is known, so nothing is held against it here.
+
     Raises:
-        RuleViolation: bad-version, bad-prevblk, bad-height, bad-diffbits, high-hash, time-too-old or
+        Temporary: unknown-version.
+        RuleViolation: bad-prevblk, bad-height, bad-diffbits, high-hash, time-too-old or
             producer-share.
     """
-    if header.version != HEADER_VERSION:
-        raise RuleViolation("bad-version", expected=HEADER_VERSION, got=header.version)
+    if header.version not in versions:
+        raise Temporary("unknown-version", expected="a version that this node knows", got=header.version)
     if header.previous != context.parent_hash:
         raise RuleViolation("bad-prevblk", expected=context.parent_hash.hex(), got=header.previous.hex())
     if header.height != context.height:
@@ -275,6 +281,13 @@ def check_producer(transition: Transition, producer: bytes) -> None:
         )
 
 
+def check_version(transition: Transition, version: int) -> None:
+    """Check that a header's version is the one in force under the parent's state."""
+    in_force = transition.parent.schedule().version_at(transition.height)
+    if version != in_force:
+        raise RuleViolation("bad-version", expected=in_force, got=version)
+
+
 def connect_block(
     reader: StateReader,
     header: Header,
@@ -293,6 +306,7 @@ def connect_block(
         RuleViolation: any rule about authority, statements or the state root.
     """
     transition = Transition(reader, params, network_id, height=header.height, parent_hash=header.previous)
+    check_version(transition, header.version)
     check_producer(transition, header.producer)
     checked = []
     for statement in body.statements:

@@ -10,11 +10,12 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from ..consensus.apply import Transition
-from ..consensus.block import HEADER_VERSION, Body, Header
+from ..consensus.block import Body, Header
 from ..consensus.errors import RuleViolation
 from ..consensus.kv import StateReader
 from ..consensus.params import Params
 from ..consensus.statement import Statement
+from ..consensus.upgrade import SUPPORTED_VERSIONS
 from ..consensus.validation import HeaderContext, check_producer, check_statement
 
 
@@ -37,6 +38,8 @@ class TemplateBase:
     context: HeaderContext
     params: Params
     network_id: bytes
+    versions: Container[int] = SUPPORTED_VERSIONS
+    """Protocol versions that this node knows."""
 
     def transition(self) -> Transition:
         """Return an empty transition of the next block."""
@@ -61,6 +64,7 @@ def build_template(
 
     Raises:
         RuleViolation: unauthorized-producer.
+        UpgradeNeeded: this node does not know the version that the block must have.
     """
     dropped: list[tuple[Statement, RuleViolation]] = []
     offered = list(statements)
@@ -76,7 +80,7 @@ def build_template(
     body = Body(tuple(offered))
     context = base.context
     header = Header(
-        version=HEADER_VERSION,
+        version=transition.parent.schedule().check_known(context.height, base.versions),
         height=context.height,
         previous=context.parent_hash,
         body_root=body.root(),

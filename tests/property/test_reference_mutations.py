@@ -77,7 +77,7 @@ def test_flipped_bits_of_a_sealed_header() -> None:
 def changed_headers() -> Iterator[tuple[str, dict[str, Any], str | None]]:
     chain, header = asert_pair().chain, busy_block().header
     times = sorted(node.time_ms for node in chain.tree.active[-11:])
-    yield from (("version", {"version": v}, "bad-version") for v in (0, 2, 2**32 - 1))
+    yield from (("version", {"version": v}, "unknown-version") for v in (0, 2, 2**32 - 1))
     yield from (
         ("height", {"height": h}, "bad-height") for h in (0, header.height - 1, header.height + 1, 2**64 - 1)
     )

@@ -24,6 +24,7 @@ from facechain.consensus.payloads import (
 )
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import Statement
+from facechain.consensus.upgrade import SUPPORTED_VERSIONS
 from support.chain import (
     ChainBuilder,
     keys,
@@ -93,8 +94,8 @@ class Pair:
     verdicts: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, genesis: Genesis) -> Pair:
-        return cls(ChainBuilder(genesis), Reference(genesis.encode()))
+    def of(cls, genesis: Genesis, versions: frozenset[int] = SUPPORTED_VERSIONS) -> Pair:
+        return cls(ChainBuilder(genesis, versions=versions), Reference(genesis.encode(), versions))
 
     def same(self) -> None:
         assert self.reference.height == self.chain.height

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from facechain.consensus.statement import (
     seed_commitment,
     sign_statement,
 )
+from facechain.consensus.upgrade import SUPPORTED_VERSIONS
 from facechain.consensus.work import meets_target
 
 EASY_BITS: Final = 0x207FFFFF
@@ -171,8 +172,10 @@ def solve(header: Header) -> Header:
 class ChainBuilder:
     """Blocks, their states, and the tree of their headers. Every accepted block went through every rule."""
 
-    def __init__(self, genesis: Genesis | None = None) -> None:
-        """Start from `genesis` (default: that of :func:`make_genesis`)."""
+    def __init__(
+        self, genesis: Genesis | None = None, *, versions: Container[int] = SUPPORTED_VERSIONS
+    ) -> None:
+        """Start from `genesis` (default: that of :func:`make_genesis`), knowing some protocol versions."""
         self.genesis = genesis or make_genesis()
         self.params = self.genesis.params
         self.network_id = self.genesis.network_id
@@ -183,7 +186,7 @@ class ChainBuilder:
         self.blocks: dict[bytes, Block] = {block.hash: block}
         self.states: dict[bytes, DictState] = {block.hash: state}
         self.deltas: dict[bytes, Delta] = {block.hash: delta}
-        self.tree = BlockTree(block.sealed, self.params)
+        self.tree = BlockTree(block.sealed, self.params, versions=versions)
         self._waiting: Counter[bytes] = Counter()
 
     @property
@@ -270,7 +273,7 @@ class ChainBuilder:
             state_root = ABSENT
         context = self.tree.context(self.node(parent))
         header = Header(
-            version=1,
+            version=self.view(parent).schedule().version_at(context.height),
             height=context.height,
             previous=parent.hash,
             body_root=body.root(),

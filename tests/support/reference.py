@@ -92,13 +92,26 @@ class Stage(NamedTuple):
     retracted: int
 
 
+class Versions(NamedTuple):
+    """The schedule of versions."""
+
+    decisions: int = 0
+    version: int = 1
+    following: int = 1
+    activation: int = 0
+
+    def at(self, height: int) -> int:
+        return self.following if height >= self.activation else self.version
+
+
 @dataclass
 class State:
     """The state's entries; values are immutable, so that a copy of the tables is a copy of the state."""
 
     network: bytes
     vouched: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
-    upgrades: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    upgrades: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    versions: Versions | None = None
     checkpoint: tuple[int, bytes] | None = None
     roles: dict[tuple[int, bytes], Role] = field(default_factory=dict)
     proposals: dict[bytes, Proposal] = field(default_factory=dict)
@@ -113,6 +126,9 @@ class State:
     def holds(self, role: int, key: bytes, height: int) -> bool:
         return self.roles.get((role, key), Role()).holds(height)
 
+    def version(self, height: int) -> int:
+        return (self.versions or Versions()).at(height)
+
     def administrators(self) -> list[bytes]:
         return sorted(
             key
@@ -123,7 +139,10 @@ class State:
     def root(self) -> bytes:
         parameters = {b"n": self.network}
         parameters |= {b"e" + u64(height) + block: keys for (height, block), keys in self.vouched.items()}
-        parameters |= {b"u" + u32(version) + u64(at): keys for (version, at), keys in self.upgrades.items()}
+        for (decisions, version, at), keys in self.upgrades.items():
+            parameters[b"u" + u32(decisions) + u32(version) + u64(at)] = keys
+        if self.versions is not None:
+            parameters[b"v"] = b"".join(map(u32, self.versions[:3])) + u64(self.versions.activation)
         if self.checkpoint is not None:
             parameters[b"c"] = u64(self.checkpoint[0]) + self.checkpoint[1]
         roles = {b"r" + bytes([role]) + key: page.encode(entry) for (role, key), entry in self.roles.items()}
@@ -138,6 +157,10 @@ class State:
             "index": sha(b""),
         }
         return page.merkle([page.encode(part) for part in parts.items()])
+
+
+def split(keys: bytes) -> tuple[bytes, ...]:
+    return tuple(keys[at : at + 32] for at in range(0, len(keys), 32))
 
 
 def _sparse(entries: dict[bytes, bytes]) -> bytes:
@@ -263,8 +286,7 @@ class Transition:
         require(self.stage_entry(payload[0]).kind == page.BATCH, "unknown-reference")
 
     def added(self, keys: bytes, author: bytes) -> bytes:
-        known = [keys[at : at + 32] for at in range(0, len(keys), 32)]
-        require(author not in known, "duplicate-approval")
+        require(author not in split(keys), "duplicate-approval")
         return keys + author
 
     def vouch(self, one: Statement, payload: Any) -> None:
@@ -273,25 +295,37 @@ class Transition:
         keys = self.added(self.state.vouched.get(named, b""), one.author)
         self.state.vouched[named] = keys
         above = self.state.checkpoint is None or height > self.state.checkpoint[0]
-        if above and self.enough(tuple(keys[at : at + 32] for at in range(0, len(keys), 32))):
+        if above and self.enough(split(keys)):
             self.state.checkpoint = named
 
     def upgrade(self, one: Statement, payload: Any) -> None:
-        require(payload[1] > self.height, "state-conflict")
-        named = tuple(payload)
-        self.state.upgrades[named] = self.added(self.state.upgrades.get(named, b""), one.author)
+        version, activation = payload
+        now = self.state.versions or Versions()
+        in_force, scheduled = now.at(self.height), now.activation > self.height
+        require(activation > self.height and version >= in_force, "state-conflict")
+        if scheduled:
+            require((version, activation) != (now.following, now.activation), "state-conflict")
+        else:
+            require(version != in_force, "state-conflict")
+        named = (now.decisions, version, activation)
+        keys = self.added(self.state.upgrades.get(named, b""), one.author)
+        self.state.upgrades[named] = keys
+        if self.enough(split(keys)):
+            at = 0 if version == in_force else activation
+            self.state.versions = Versions(now.decisions + 1, in_force, version, at)
 
 
 class Reference:
     """A linear chain, checked against the page."""
 
-    def __init__(self, genesis_bytes: bytes) -> None:
+    def __init__(self, genesis_bytes: bytes, known: frozenset[int] = frozenset({1})) -> None:
+        self.known = known
         unsigned, signatures = page.decode(page.GENESIS, genesis_bytes)
         magic, draft, _, numbers, time, administrators, grants = page.decode(page.UNSIGNED, unsigned)
         self.network, self.parameters = sha(unsigned), dict(zip(LIMITS, numbers, strict=True))
         one = self.parameters
         message = page.to_sign("genesis", self.network)
-        ok = len(genesis_bytes) <= 65_536 and magic == "facechain/genesis/v1" and draft == 1
+        ok = len(genesis_bytes) <= 65_536 and magic == "facechain/genesis/v1" and draft == 2
         ok = ok and all(low <= one[name] <= high for name, (low, high) in LIMITS.items())
         ok = ok and (one["retarget"] == 2 or one["future_limit"] <= one["half_life"] // 8)
         ok = ok and one["heartbeat"] < one["spacing"] and one["max_statement"] <= one["max_body"]
@@ -356,7 +390,7 @@ class Reference:
     def check_header(self, header: page.Header, block: bytes) -> None:
         share, window, parent = self.parameters["share"], self.parameters["window"], self.headers[-1]
         require(header.previous in self.hashes, "missing-parent")
-        require(header.version == 1, "bad-version")
+        require(header.version in self.known, "unknown-version")
         require(header.previous == self.tip_hash, "bad-prevblk")
         require(header.height == parent.height + 1, "bad-height")
         require(header.bits == self.next_bits(), "bad-diffbits")
@@ -380,6 +414,7 @@ class Reference:
         require(statements or header.time >= self.headers[-1].time + one["heartbeat"], "early-heartbeat")
 
     def check_state(self, header: page.Header, statements: list[Statement]) -> State:
+        require(header.version == self.state.version(header.height), "bad-version")
         held = self.state.holds(page.PRODUCER, header.producer, header.height)
         require(held, "unauthorized-producer")
         transition = Transition(self.state, self.parameters, self.hashes)

@@ -20,7 +20,7 @@ from facechain.consensus.image import decode_image, file_hash, pixel_hash
 from facechain.consensus.kinds import Kind, Role, StageType
 from facechain.consensus.kv import Bucket
 from facechain.consensus.latent import latent_integers
-from facechain.consensus.payloads import AnyPayload, Checkpoint, Retract, RoleApproval
+from facechain.consensus.payloads import AnyPayload, Checkpoint, ProtocolUpgrade, Retract, RoleApproval
 from facechain.consensus.perceptual import perceptual_hash
 from facechain.consensus.state import (
     SUB_ROOTS,
@@ -252,6 +252,10 @@ def scripted_chain() -> ChainBuilder:
     chain.mine([removal, *say((ADMIN, RoleApproval(proposal=removal.id)))])
     vouched = Checkpoint(height=3, block_hash=chain.tree.active[3].hash)
     chain.mine(say((ADMIN, vouched), (SECOND, vouched)))
+    upgrade = ProtocolUpgrade(version=2, activation_height=1_000)
+    later = ProtocolUpgrade(version=3, activation_height=2_000)
+    chain.mine(say((ADMIN, upgrade), (ADMIN, later), (SECOND, upgrade)))
+    chain.mine(say((ADMIN, ProtocolUpgrade(version=1, activation_height=999))))
     handover = rotation(SECOND, ROTATED, chain.network_id)
     chain.mine(say((SECOND, handover), (SUBMITTER, Retract(target=batch.id, record=None, reason="test"))))
     return chain

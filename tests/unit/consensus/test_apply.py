@@ -425,7 +425,7 @@ def test_attestation_is_of_a_batch_on_the_chain() -> None:
         assert refused(chain, chain.statement(PRODUCER, payload)) == "unknown-reference"
 
 
-# -- checkpoints and upgrades
+# -- checkpoints
 
 
 def test_checkpoint_is_in_force_with_a_quorum() -> None:
@@ -448,18 +448,6 @@ def test_checkpoint_is_in_force_with_a_quorum() -> None:
     parent = chain.tip
     chain.mine([vouch(ADMIN, chain.height, parent.hash), vouch(THIRD, chain.height, parent.hash)])
     assert chain.view().checkpoint() == (parent.header.height, parent.hash)
-
-
-def test_upgrade_requests_are_counted() -> None:
-    chain = three_administrators()
-
-    def request(key: LedgerKey, height: int) -> Statement:
-        return chain.statement(key, ProtocolUpgrade(version=2, activation_height=height))
-
-    assert refused(chain, request(ADMIN, 1)) == "state-conflict"
-    chain.mine([request(ADMIN, 50), request(SECOND, 50), request(ADMIN, 60)])
-    assert refused(chain, request(ADMIN, 50)) == "duplicate-approval"
-    assert chain.view().upgrade_endorsers(2, 50) == (ADMIN.public, SECOND.public)
 
 
 def test_batch_without_its_header_is_refused() -> None:

@@ -86,8 +86,19 @@ def bad_height(chain: ChainBuilder) -> None:
     chain.check(chain.forge(height=2))
 
 
-def bad_version(chain: ChainBuilder) -> None:
+def unknown_version(chain: ChainBuilder) -> None:
     chain.check(chain.forge(version=2))
+
+
+def bad_version_too_early(_chain: ChainBuilder) -> None:
+    chain = ChainBuilder(versions={1, 2})
+    chain.check(chain.forge(version=2))
+
+
+def bad_version_outdated(_chain: ChainBuilder) -> None:
+    chain = ChainBuilder(versions={1, 2})
+    chain.mine([chain.statement(ADMIN, ProtocolUpgrade(version=2, activation_height=2))])
+    chain.check(chain.forge(version=1))
 
 
 def bad_seal(chain: ChainBuilder) -> None:
@@ -231,7 +242,8 @@ BREAKS: dict[str, tuple[Callable[[ChainBuilder], None], ...]] = {
     "bad-prevblk": (bad_prevblk,),
     "missing-parent": (missing_parent,),
     "bad-height": (bad_height,),
-    "bad-version": (bad_version,),
+    "unknown-version": (unknown_version,),
+    "bad-version": (bad_version_too_early, bad_version_outdated),
     "bad-seal": (bad_seal,),
     "unauthorized-producer": (unauthorized_producer,),
     "producer-share": (producer_share,),
@@ -311,6 +323,7 @@ def test_rules_that_say_nothing_about_the_hash() -> None:
     assert uncacheable == {
         "time-too-new",
         "missing-parent",
+        "unknown-version",
         "bad-seal",
         "below-checkpoint",
         "max-reorg",

@@ -175,7 +175,7 @@ def test_genesis() -> None:
     network = sha(unsigned)
     assert network.hex() == vectors["network_id"]
     tag, draft, name, params, time_ms, administrators, grants = msgpack.unpackb(unsigned)
-    assert (tag, draft, name, len(params)) == ("facechain/genesis/v1", 1, "vectors", 14)
+    assert (tag, draft, name, len(params)) == ("facechain/genesis/v1", 2, "vectors", 14)
     for public, signature in zip(administrators, signatures, strict=True):
         signed(public, signature, "genesis", network, b"")
     entries = {b"n": network, b"a": b"".join(administrators)}
