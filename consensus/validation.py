@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from .kv import Delta, StateReader
+    from .state import RoleEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,12 +272,19 @@ def _text(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def check_producer(transition: Transition, producer: bytes) -> None:
-    """Check that the sealing key is a producer under the parent's state."""
-    if not transition.parent.role(SEALING_ROLE, producer).holds_at(transition.height):
+def check_producer(entry: RoleEntry, producer: bytes, *, height: int) -> None:
+    """Check that the sealing key of block ``height`` is a producer.
+
+    ``entry`` is what the parent's state knows of the key as a producer, or that of any later state on the same
+    chain: intervals are never taken back for heights that are over.
+
+    Raises:
+        RuleViolation: unauthorized-producer.
+    """
+    if not entry.holds_at(height):
         raise RuleViolation(
             "unauthorized-producer",
-            expected=f"a key with role {SEALING_ROLE.label} at height {transition.height}",
+            expected=f"a key with role {SEALING_ROLE.label} at height {height}",
             got=producer.hex(),
         )
 
@@ -307,7 +315,9 @@ def connect_block(
     """
     transition = Transition(reader, params, network_id, height=header.height, parent_hash=header.previous)
     check_version(transition, header.version)
-    check_producer(transition, header.producer)
+    check_producer(
+        transition.parent.role(SEALING_ROLE, header.producer), header.producer, height=header.height
+    )
     checked = []
     for statement in body.statements:
         item = check_statement(statement, params, network_id, verified=verified)

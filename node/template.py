@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..consensus.apply import Transition
 from ..consensus.block import Body, Header
 from ..consensus.errors import RuleViolation
+from ..consensus.kinds import SEALING_ROLE
 from ..consensus.kv import StateReader
 from ..consensus.params import Params
 from ..consensus.statement import Statement
@@ -70,7 +71,8 @@ def build_template(
     offered = list(statements)
     while True:
         transition = base.transition()
-        check_producer(transition, producer)
+        entry = transition.parent.role(SEALING_ROLE, producer)
+        check_producer(entry, producer, height=transition.height)
         refused = _first_refused(base, transition, offered, verified)
         if refused is None:
             break
