@@ -35,6 +35,7 @@ from .block_store import (
 )
 from .chain_index import HEADER_FLAG_BODY, HEADER_FLAG_INVALID, ChainReader
 from .clock_watch import ClockWatch
+from .sealing import check_sealer, find_wrongly_sealed
 from .store.port import Store, Writer
 from .store.schema import Table
 from .template import Template, TemplateBase, build_template
@@ -195,11 +196,13 @@ class ChainState:
     # Headers and bodies: light, on the thread that owns the tree.
 
     def accept_header(self, sealed: SealedHeader, *, now_ms: int, seal_checked: bool = False) -> HeaderNode:
-        """Check a header and add it to the tree. Authority is checked when its block is connected.
+        """Check a header and add it to the tree.
+
+        Authority is checked here when the parent is connected, else as soon as it is.
 
         Raises:
             Temporary: missing-parent, time-too-new.
-            RuleViolation: any header rule, bad-seal, below-checkpoint.
+            RuleViolation: any header rule, bad-seal, unauthorized-producer, below-checkpoint.
         """
         known = self.tree.get(sealed.hash)
         if known is not None:
@@ -224,6 +227,8 @@ class ChainState:
         self.tree.check_header(sealed)
         if not seal_checked:
             check_seal(sealed, self.network_id)
+        parent = self.tree.nodes[sealed.header.previous]
+        check_sealer(self.tree, self.store, parent, sealed.header.producer)
         node = self.tree.restore(sealed)
         self._headers[node.hash] = sealed
         if len(self._headers) > self.headers_limit:
@@ -366,6 +371,9 @@ class ChainState:
         for block in done.connected:
             if self._pending.pop(block.hash, None) is not None:
                 self._pending_bytes -= block.body.byte_count()
+        active = [self.tree.nodes[block.hash] for block in done.connected]
+        for node, error in find_wrongly_sealed(self.tree, self.store, active):
+            self.mark_refused(InvalidBlock(node, error))
 
     def refuse(self, found: InvalidBlock) -> None:
         """Mark a block and its descendants as invalid, for good, in memory and in the store."""

@@ -13,7 +13,7 @@ It is driven by `on_*` calls with a monotonic clock in seconds and returns actio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ...consensus.block import Block, SealedHeader
 from ...consensus.chain import HeaderNode
@@ -34,10 +34,14 @@ from ..wire.messages import (
 )
 from .actions import Action, BlockReady, Drop, PeerId, Punish, Send
 from .assembly import BodyAssembly, StatementByLeaf
+from .paths import ChainPaths
 from .serving import ServedBodies
-from .sync_peer import DEFAULT_LIMITS, Ask, ChainPath, ChainPort, SyncLimits, SyncPeer, is_ancestor
+from .sync_peer import DEFAULT_LIMITS, Ask, ChainPort, SyncLimits, SyncPeer, is_ancestor
 
 ZERO_HASH = bytes(32)
+
+UNKNOWN_TO_ANNOUNCERS = frozenset({"bad-prevblk", "unauthorized-producer"})
+"""Rules that an honest peer may not have checked yet when it announces a block."""
 
 __all__ = ["DEFAULT_LIMITS", "ChainPort", "SyncLimits", "Synchronizer"]
 
@@ -58,7 +62,7 @@ class Synchronizer:
         """Who was asked for the body, or for statements of it."""
         self._ready: dict[bytes, tuple[float, int]] = {}
         """Finished blocks that are being connected: until when that may take, and their bytes."""
-        self._paths: dict[HeaderNode, ChainPath] = {}
+        self._paths = ChainPaths(chain, limits)
         self.served = ServedBodies(self._read_block)
         self.statements_reused = 0
         """Statements of announced blocks that did not travel twice."""
@@ -91,14 +95,20 @@ class Synchronizer:
         )
 
     def is_behind(self) -> bool:
-        """Tell whether a header chain with more work than the tip is known."""
-        tree = self._chain.tree
-        return tree.best_header.chainwork > tree.tip.chainwork
+        """Tell whether a peer shows a chain with more work than the tip, and may have its next body.
+
+        Headers alone do not count: anyone can keep their bodies back.
+        """
+        return any(self._paths.can_follow(state) for state in self._peers.values())
 
     def best_known_height(self) -> int:
-        """Return the greatest height of a known header, or that a peer claims until it showed its headers."""
-        claims = (peer.claimed_height for peer in self._peers.values())
-        return max(self._chain.tree.best_header.height, *claims, 0)
+        """Return the height of the best chain that can be had, or that a peer claims until it showed its headers."""
+        heights = [self._chain.tree.tip.height]
+        for state in self._peers.values():
+            heights.append(state.claimed_height)
+            if state.best is not None and self._paths.can_follow(state):
+                heights.append(state.best.height)
+        return max(heights)
 
     def vouches(self, peer: PeerId, block_hash: bytes) -> bool:
         """Tell whether a peer showed a block as part of its own active chain, not merely announced it.
@@ -187,7 +197,7 @@ class Synchronizer:
         tip = self._chain.tree.get(state.tip_hash)
         if tip is not None:
             self._note_best(state, tip, vouched=True)
-        state.claimed_height = 0 if state.best is None else state.best.height
+        state.claimed_height = 0
 
     def on_announce_block(
         self, peer: PeerId, message: AnnounceBlock, *, now: float, now_ms: int
@@ -203,8 +213,8 @@ class Synchronizer:
                 return [self._ask_headers(peer, now)]
             return []
         except RuleViolation as error:
-            # Announced before it was connected there: that its parent is invalid may not be known there yet.
-            return [] if error.code == "bad-prevblk" else self._blame(peer, error)
+            # Announced before it was connected there: what only the state tells may not be known there yet.
+            return [] if error.code in UNKNOWN_TO_ANNOUNCERS else self._blame(peer, error)
         self._note_best(state, node)
         has_list = bool(message.leaves) or message.byte_count == 0
         if not has_list or not self._takes_announced(node):
@@ -342,11 +352,15 @@ class Synchronizer:
         return self._schedule(now)
 
     def on_tip_changed(self, now: float) -> list[Action]:
-        """The active chain moved: bodies that are connected are no longer wanted."""
-        for state in self._peers.values():
+        """The active chain moved: bodies that are connected are no longer wanted, nor is an invalid chain's peer."""
+        actions: list[Action] = []
+        for peer, state in self._peers.items():
             state.lacks = {item for item in state.lacks if not self._is_settled(item)}
+            if state.vouched is not None and state.vouched.invalid:
+                detail = f"expected a valid chain, got block {state.vouched.hash.hex()}"
+                actions.append(Drop(peer, "invalid-chain", detail))
         self._forget_settled(now)
-        return self._schedule(now)
+        return actions + self._schedule(now)
 
     def on_tick(self, now: float) -> list[Action]:
         """Act on deadlines that have passed."""
@@ -375,7 +389,7 @@ class Synchronizer:
         for block_hash, (deadline, _) in list(self._ready.items()):
             if now >= deadline or self._is_settled(block_hash):
                 del self._ready[block_hash]
-        wanted = {node.hash for node in self._window()}
+        wanted = {node.hash for node in self._paths.windows(self._peers.values())}
         for block_hash in list(self._assemblies):
             idle = block_hash not in self._asked and block_hash not in wanted
             if idle or self._is_settled(block_hash):
@@ -448,26 +462,6 @@ class Synchronizer:
             state.vouched = node
         state.note_known(node.hash, self._limits.announce_known)
 
-    def _path(self, state: SyncPeer) -> ChainPath | None:
-        """Return the way to a peer's best block, when that is worth following."""
-        best, tip = state.best, self._chain.tree.tip
-        if best is None or best.invalid or best.chainwork <= tip.chainwork:
-            return None
-        if best.chainwork < self._limits.minimum_chainwork:
-            return None
-        if best not in self._paths:
-            self._paths[best] = ChainPath(tuple(reversed(self._chain.tree.without_body(best))))
-        return self._paths[best]
-
-    def _window(self) -> Iterable[HeaderNode]:
-        """Yield the lowest missing blocks of every peer's best chain."""
-        alive = {state.best for state in self._peers.values()}
-        self._paths = {best: path for best, path in self._paths.items() if best in alive}
-        for path in {
-            id(path): path for state in self._peers.values() if (path := self._path(state))
-        }.values():
-            yield from path.window(self._limits.window_blocks)
-
     def _schedule(self, now: float) -> list[Action]:
         """Ask peers for the lowest missing bodies, as far as the window and their limits allow."""
         waiting = sum(size for _, size in self._ready.values())
@@ -475,7 +469,7 @@ class Synchronizer:
         able = [
             (state.stalls, len(state.in_flight), peer, iter(path.window(self._limits.window_blocks)))
             for peer, state in self._peers.items()
-            if len(state.in_flight) < room and (path := self._path(state)) is not None
+            if len(state.in_flight) < room and (path := self._paths.path(state)) is not None
         ]
         actions: list[Action] = []
         while able and waiting <= self._limits.ready_bytes:
@@ -492,9 +486,4 @@ class Synchronizer:
 
     def _may_ask(self, peer: PeerId, node: HeaderNode) -> bool:
         state = self._peers[peer]
-        return not (
-            node.hash in self._ready
-            or node.hash in self._asked
-            or node.hash in state.lacks
-            or node.height < state.pruned_below
-        )
+        return not (node.hash in self._ready or node.hash in self._asked or not state.may_have(node))

@@ -1,4 +1,4 @@
-"""What the synchroniser remembers: its limits, each peer, and the way to a peer's best block.
+"""What the synchroniser remembers: its limits, and each peer.
 
 Owns plain state; what is done with it is `sync`'s.
 """
@@ -6,9 +6,8 @@ Owns plain state; what is done with it is `sync`'s.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Protocol
 
 from ...consensus.block import Block, SealedHeader
@@ -102,29 +101,16 @@ class SyncPeer:
     known: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
     stalls: int = 0
 
+    def may_have(self, node: HeaderNode) -> bool:
+        """Tell whether the peer did not say that it lacks a body, or that it pruned it."""
+        return node.hash not in self.lacks and node.height >= self.pruned_below
+
     def note_known(self, block_hash: bytes, limit: int) -> None:
         """Remember that the peer knows a block."""
         self.known[block_hash] = None
         self.known.move_to_end(block_hash)
         while len(self.known) > limit:
             self.known.popitem(last=False)
-
-
-class ChainPath:
-    """The missing bodies on the way to one block, lowest first; walked once, since bodies only arrive."""
-
-    def __init__(self, nodes: tuple[HeaderNode, ...]) -> None:
-        """Start with all that were missing."""
-        self._nodes = nodes
-        self._position = 0
-
-    def window(self, limit: int) -> Iterator[HeaderNode]:
-        """Yield those that are still missing among the lowest ``limit`` from the first missing one on."""
-        while self._position < len(self._nodes) and self._nodes[self._position].has_body:
-            self._position += 1
-        for node in islice(self._nodes, self._position, self._position + limit):
-            if not node.has_body and not node.invalid:
-                yield node
 
 
 def is_ancestor(node: HeaderNode, of: HeaderNode) -> bool:

@@ -52,6 +52,8 @@ class SimulatedNode:
     """The real mempool's, in place of `pool`."""
     mempool: DurableMempool | None = None
     peers: dict[int, int] = field(default_factory=dict)
+    sources: dict[bytes, int] = field(default_factory=dict)
+    """Who delivered a block's body."""
     punished: list[tuple[int, str]] = field(default_factory=list)
     dropped: list[tuple[int, str]] = field(default_factory=list)
     sent: list[tuple[int, wire.Message]] = field(default_factory=list)
@@ -162,13 +164,14 @@ class Gossip:
         self.perform(node, node.relay.flush())
 
     def _connect(self, node: SimulatedNode, ready: BlockReady) -> None:
+        node.sources[ready.block.hash] = ready.peer
         try:
             update = node.chain.accept_block(ready.block, now_ms=self.now_ms)
         except ConsensusError as error:
             node.punished.append((ready.peer, error.code))
             return
-        node.punished += [(ready.peer, reason.code) for _, reason in update.refused]
-        if update.connected and node.chain.tree.tip is node.chain.tree.best_header:
+        node.punished += [(node.sources[refused], reason.code) for refused, reason in update.refused]
+        if update.connected:
             self.perform(node, node.sync.announce(update.connected[-1]))
         if node.mempool is not None:
             node.mempool.on_update(connected=update.connected, disconnected=update.disconnected)
