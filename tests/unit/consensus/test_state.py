@@ -199,3 +199,12 @@ def test_views_take_no_writes() -> None:
         reader.put(b"k", b"v")
     with pytest.raises(TypeError, match="takes no writes"):
         reader.delete(b"k")
+
+
+def test_changes_are_tried_on_top_of_what_a_view_looks_at() -> None:
+    chain = ChainBuilder()
+    before = chain.view().role(Role.VIEWER, KEY)
+    trial = State(chain.view().reader)
+    trial.put_role(Role.VIEWER, KEY, RoleEntry(intervals=((1, OPEN_END),)))
+    assert trial.role(Role.VIEWER, KEY).is_open
+    assert chain.view().role(Role.VIEWER, KEY) == before == RoleEntry(intervals=())
