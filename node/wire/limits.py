@@ -38,6 +38,37 @@ MAX_OUTBOUND: Final = 8
 SEND_QUEUE_BYTES: Final = 8 << 20
 PACE_SHARE: Final = 0.5
 
+MAX_PENDING_PER_SOURCE: Final = 16
+MAX_MANUAL_PEERS: Final = 256
+OUTBOUND_PER_GROUP: Final = 2
+MAX_ANCHORS: Final = 2
+FEELER_SECONDS: Final = 120
+PROTECTED_BY_GROUP_SHARE: Final = 1 / 16
+PROTECTED_BY_PING_SHARE: Final = 1 / 8
+PROTECTED_BY_STATEMENTS_SHARE: Final = 1 / 16
+PROTECTED_BY_BLOCKS_SHARE: Final = 1 / 16
+PROTECTED_BY_AGE_SHARE: Final = 0.5
+
+NEW_ADDRESS_BUCKETS: Final = 256
+ADDRESS_SOURCE_BUCKETS: Final = 16
+ADDRESS_TRIED_BUCKETS: Final = 64
+ADDRESS_TRIED_GROUP_BUCKETS: Final = 4
+ADDRESS_SLOTS: Final = 32
+MAX_TRIED_TESTS: Final = 10
+ADDRESS_HORIZON_SECONDS: Final = 30 * 86_400
+ADDRESSES_ANSWERED: Final = 250
+ADDRESSES_ANSWERED_SHARE: Final = 0.23
+ADDRESSES_PER_SECOND: Final = 0.1
+ADDRESS_RELAY_PEERS: Final = 2
+
+MAX_BANS: Final = 4096
+MAX_SCORED_PEERS: Final = 4096
+MAX_BAN_REASON_BYTES: Final = 256
+BAN_SCORE: Final = 100
+BAN_SECONDS: Final = 86_400
+PROTOCOL_BAN_SECONDS: Final = 3600
+OFFENCE_SECONDS: Final = 3600
+
 MAX_HTTP_BODY_BYTES: Final = 24 << 20
 MAX_HTTP_LINE_BYTES: Final = 4096
 MAX_HTTP_FIELD_BYTES: Final = 4096
@@ -69,6 +100,8 @@ class ConnectionLimits:
     max_inbound: int = MAX_INBOUND
     max_pending_inbound: int = MAX_PENDING_INBOUND
     """Accepted sockets whose identity is not proven yet, beside the `max_inbound` proven ones."""
+    max_pending_per_source: int = MAX_PENDING_PER_SOURCE
+    """Of these from one network group."""
     send_queue_bytes: int = SEND_QUEUE_BYTES
 
 
@@ -111,7 +144,41 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _policy("in-flight", MAX_IN_FLIGHT, "items", "body requests that one peer owes an answer to"),
     _policy("inbound", MAX_INBOUND, "connections", "proven inbound connections"),
     _policy("pending-inbound", MAX_PENDING_INBOUND, "connections", "inbound sockets before their proof"),
+    _policy("pending-per-source", MAX_PENDING_PER_SOURCE, "connections", "of these from one network group"),
     _policy("outbound", MAX_OUTBOUND, "connections", "outbound connections that the node seeks itself"),
+    _policy("outbound-per-group", OUTBOUND_PER_GROUP, "connections", "of these to one public network group"),
+    _policy("manual-peers", MAX_MANUAL_PEERS, "connections", "peers that the operator names"),
+    _policy("anchors", MAX_ANCHORS, "connections", "outbound peers that are tried first after a restart"),
+    _policy("feeler", FEELER_SECONDS, "seconds", "between two tests of an address, on average"),
+    _policy("protected-group", PROTECTED_BY_GROUP_SHARE, "share", "of inbound peers safe by network group"),
+    _policy("protected-ping", PROTECTED_BY_PING_SHARE, "share", "of inbound peers safe by round-trip time"),
+    _policy(
+        "protected-statements", PROTECTED_BY_STATEMENTS_SHARE, "share", "of inbound peers safe by statements"
+    ),
+    _policy("protected-blocks", PROTECTED_BY_BLOCKS_SHARE, "share", "of inbound peers safe by blocks"),
+    _policy("protected-age", PROTECTED_BY_AGE_SHARE, "share", "of the other inbound peers safe by age"),
+    _policy("new-buckets", NEW_ADDRESS_BUCKETS, "items", "buckets of addresses that were heard of"),
+    _policy("source-buckets", ADDRESS_SOURCE_BUCKETS, "items", "of these that one source group can fill"),
+    _policy("tried-buckets", ADDRESS_TRIED_BUCKETS, "items", "buckets of addresses that worked"),
+    _policy(
+        "group-buckets", ADDRESS_TRIED_GROUP_BUCKETS, "items", "of these that one network group can fill"
+    ),
+    _policy("slots", ADDRESS_SLOTS, "items", "addresses in one bucket"),
+    _policy("tests", MAX_TRIED_TESTS, "items", "addresses that wait for a test of the one in their place"),
+    _policy(
+        "horizon", ADDRESS_HORIZON_SECONDS, "seconds", "after which an address that nobody saw is dropped"
+    ),
+    _policy("answered", ADDRESSES_ANSWERED, "items", "addresses in one answer of this node"),
+    _policy("answered-share", ADDRESSES_ANSWERED_SHARE, "share", "of the address book in one answer"),
+    _policy("told", ADDRESSES_PER_SECOND, "items/s", "addresses that a peer may tell unasked, on average"),
+    _policy("relayed-to", ADDRESS_RELAY_PEERS, "connections", "peers that hear of a new address"),
+    _policy("bans", MAX_BANS, "items", "bans that are kept"),
+    _policy("ban-reason", MAX_BAN_REASON_BYTES, "bytes", "text of a ban's reason"),
+    _policy("ban", BAN_SECONDS, "seconds", "ban for a broken rule of the chain"),
+    _policy("protocol-ban", PROTOCOL_BAN_SECONDS, "seconds", "ban for faults on the wire"),
+    _policy("ban-score", BAN_SCORE, "points", "offences that make a ban"),
+    _policy("offence", OFFENCE_SECONDS, "seconds", "until an offence no longer counts"),
+    _policy("scored-peers", MAX_SCORED_PEERS, "items", "peers whose offences are remembered"),
     _policy("send-queue", SEND_QUEUE_BYTES, "bytes", "frames queued for one connection"),
     _policy("chunk", CHUNK_BYTES, "bytes", "size up to which a BodyChunk or Statements is filled"),
     _policy("pace", PACE_SHARE, "share", "of a type's rate that a sender uses itself"),

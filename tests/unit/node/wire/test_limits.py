@@ -11,7 +11,7 @@ def test_names_are_unique_and_every_row_says_what_it_means() -> None:
     assert len({row.name for row in LIMITS}) == len(LIMITS)
     for row in LIMITS:
         assert row.value > 0
-        assert row.unit in {"bytes", "items", "connections", "seconds", "share"}
+        assert row.unit in {"bytes", "items", "items/s", "connections", "points", "seconds", "share"}
         assert row.scope in {"protocol", "policy"}
         assert row.meaning
 
