@@ -120,6 +120,30 @@ def _anchor_time(height: int, time_ms: int, parent: HeaderNode | None) -> int | 
     return None if parent is None else parent.anchor_time_ms
 
 
+def context_headers(params: Params) -> int:
+    """Return how many of a header's nearest ancestors its rules look at."""
+    return max(MEDIAN_TIME_SPAN, params.producer_window)
+
+
+def header_context(parent: HeaderNode, params: Params) -> HeaderContext:
+    """Summarise the ancestors of a header whose parent is ``parent``."""
+    line = list(islice(parent.ancestors(), context_headers(params)))
+    share = max(params.producer_window - 1, 0)
+    return HeaderContext(
+        parent_hash=parent.hash,
+        parent_time_ms=parent.time_ms,
+        height=parent.height + 1,
+        median_time_ms=median_time_past([node.time_ms for node in line[MEDIAN_TIME_SPAN - 1 :: -1]]),
+        bits=next_bits(
+            params,
+            parent_height=parent.height,
+            parent_time_ms=parent.time_ms,
+            anchor_time_ms=parent.anchor_time_ms,
+        ),
+        recent_producers=tuple(node.producer for node in line[:share] if node.height > 0),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ReorgPlan:
     """The way from the active tip to another one."""
@@ -176,22 +200,7 @@ class BlockTree:
 
     def context(self, parent: HeaderNode) -> HeaderContext:
         """Summarise the ancestors of a header whose parent is ``parent``."""
-        window = max(MEDIAN_TIME_SPAN, self._params.producer_window)
-        line = list(islice(parent.ancestors(), window))
-        share = max(self._params.producer_window - 1, 0)
-        return HeaderContext(
-            parent_hash=parent.hash,
-            parent_time_ms=parent.time_ms,
-            height=parent.height + 1,
-            median_time_ms=median_time_past([node.time_ms for node in line[MEDIAN_TIME_SPAN - 1 :: -1]]),
-            bits=next_bits(
-                self._params,
-                parent_height=parent.height,
-                parent_time_ms=parent.time_ms,
-                anchor_time_ms=parent.anchor_time_ms,
-            ),
-            recent_producers=tuple(node.producer for node in line[:share] if node.height > 0),
-        )
+        return header_context(parent, self._params)
 
     def add_header(self, sealed: SealedHeader) -> HeaderNode:
         """Check a header against its ancestors and add it.
