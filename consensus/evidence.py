@@ -19,8 +19,7 @@ from .errors import DecodeError
 from .hashing import HASH_BYTES
 from .params import MAX_GENESIS_BYTES, MEDIAN_TIME_SPAN
 from .records import RECORD_BYTES
-from .sparse import MAX_PROOF_BYTES, SparseProof
-from .state import MAX_ENTRY_BYTES, SUB_ROOTS
+from .state_proof import EntryProof, read_path, read_sub_roots
 from .statement import MAX_HEADER_BYTES, SIGNATURE_BYTES, Statement
 
 MAGIC: Final = b"FCPROOF\x00"
@@ -28,9 +27,6 @@ VERSION: Final = 1
 """Version of the file format, u16 big-endian after the magic bytes."""
 
 SUFFIX: Final = ".fcproof"
-
-MAX_PATH_HASHES: Final = 64
-"""Siblings of an RFC 6962 path: enough for 2**64 leaves."""
 
 MAX_STATEMENTS: Final = 32
 """Statements besides the batch: its stages, retractions and attestations."""
@@ -44,28 +40,6 @@ MAX_EVIDENCE_BYTES: Final = 6 * 2**20
 """All parts at their own limits stay below this."""
 
 _PREFIX_BYTES: Final = len(MAGIC) + 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryProof:
-    """What the anchor's state holds under one key of a mapped part, or that it holds nothing there."""
-
-    value: bytes | None
-    """The entry's bytes; None proves absence."""
-    proof: SparseProof
-
-    def values(self) -> list[object]:
-        """Return the fields in wire order."""
-        return [self.value, self.proof.encode()]
-
-    @classmethod
-    def of(cls, value: Value) -> EntryProof:
-        """Read the array of fields; raises DecodeError."""
-        entry, proof = as_array(value, "entry proof", 2)
-        return cls(
-            value=None if entry is None else as_bytes(entry, "entry", max_size=MAX_ENTRY_BYTES),
-            proof=SparseProof.decode(as_bytes(proof, "sparse proof", max_size=MAX_PROOF_BYTES)),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +60,7 @@ class BlockProof:
         sealed, path = as_array(value, "block proof", 2)
         return cls(
             sealed=SealedHeader.decode(as_bytes(sealed, "sealed header", size=SEALED_HEADER_BYTES)),
-            path=_path(path, "history path"),
+            path=read_path(path, "history path"),
         )
 
 
@@ -138,7 +112,7 @@ class StatementProof:
             count=as_uint(fields[5], "body count", U64),
             byte_count=as_uint(fields[6], "body bytes", U64),
             tree_root=as_bytes(fields[7], "body tree root", size=HASH_BYTES),
-            path=_path(fields[8], "body path"),
+            path=read_path(fields[8], "body path"),
         )
 
 
@@ -162,7 +136,7 @@ class RecordProof:
         return cls(
             record=as_bytes(record, "record", size=RECORD_BYTES),
             index=as_uint(index, "record index", U32),
-            path=_path(path, "record path"),
+            path=read_path(path, "record path"),
         )
 
 
@@ -182,7 +156,7 @@ class CheckpointProof:
     def of(cls, value: Value) -> CheckpointProof:
         """Read the array of fields; raises DecodeError."""
         entry, path = as_array(value, "checkpoint proof", 2)
-        return cls(entry=EntryProof.of(entry), path=_path(path, "checkpoint path"))
+        return cls(entry=EntryProof.of(entry), path=read_path(path, "checkpoint path"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,8 +219,8 @@ class Evidence:
         return cls(
             genesis=as_bytes(fields[0], "genesis", max_size=MAX_GENESIS_BYTES),
             anchor=SealedHeader.decode(as_bytes(fields[1], "anchor", size=SEALED_HEADER_BYTES)),
-            sub_roots=_sub_roots(fields[2]),
-            genesis_path=_path(fields[3], "genesis path"),
+            sub_roots=read_sub_roots(fields[2]),
+            genesis_path=read_path(fields[3], "genesis path"),
             anchor_role=EntryProof.of(fields[4]),
             blocks=tuple(
                 BlockProof.of(item)
@@ -278,15 +252,6 @@ def _check_prefix(data: bytes) -> None:
     version = int.from_bytes(data[len(MAGIC) : _PREFIX_BYTES], "big")
     if version != VERSION:
         raise DecodeError("proof file version", expected=VERSION, got=version)
-
-
-def _path(value: Value, name: str) -> tuple[bytes, ...]:
-    return split_fixed(as_bytes(value, name), name, size=HASH_BYTES, max_items=MAX_PATH_HASHES)
-
-
-def _sub_roots(value: Value) -> tuple[bytes, ...]:
-    packed = as_bytes(value, "sub-roots", size=HASH_BYTES * len(SUB_ROOTS))
-    return split_fixed(packed, "sub-roots", size=HASH_BYTES, max_items=len(SUB_ROOTS))
 
 
 def _headers(value: Value) -> tuple[Header, ...]:

@@ -17,33 +17,22 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
-from . import merkle, sparse
+from . import merkle
 from .apply import genesis_block
 from .block import BODY_TAG, HEADER_VERSION, Header, SealedHeader
 from .encoding import as_bytes
 from .errors import ConsensusError, DecodeError, ProofError
-from .evidence import BlockProof, EntryProof, Evidence, StatementProof
+from .evidence import BlockProof, Evidence, StatementProof
 from .hashing import HASH_BYTES, sha256, tagged_hash
 from .kinds import PERMISSIONS, SEALING_ROLE, Kind, Role
 from .kv import Bucket
 from .params import MEDIAN_TIME_SPAN, Genesis, Params, Retarget
 from .records import Record
 from .retarget import fixed_bits
-from .state import (
-    CHECKPOINT_KEY,
-    SUB_ROOTS,
-    TREES,
-    RoleEntry,
-    StageEntry,
-    role_key,
-    state_root,
-    tree_key,
-)
+from .state import CHECKPOINT_KEY, RoleEntry, StageEntry
+from .state_proof import EntryProof, check_ancestor, check_entry, check_role_entry, check_sub_roots
 from .statement import ABSENT, BatchHeader
 from .work import bits_to_target, block_work, meets_target
-
-_SUB_ROOT_OF: Final = {bucket: SUB_ROOTS.index(bucket.value) for bucket in TREES}
-_HISTORY: Final = SUB_ROOTS.index("history")
 
 
 class Status(StrEnum):
@@ -267,10 +256,7 @@ class _Walk:
         genesis, anchor = self.genesis, self.evidence.anchor
         if self.trusted is not None and genesis.network_id != self.trusted:
             raise ProofError("network", expected=self.trusted.hex(), got=genesis.network_id.hex())
-        if state_root(self.evidence.sub_roots) != anchor.header.state_root:
-            raise ProofError(
-                "state root of the anchor", expected=anchor.header.state_root.hex(), got="another"
-            )
+        check_sub_roots(anchor.header.state_root, self.evidence.sub_roots)
         first, _ = genesis_block(genesis)
         self._check_ancestor(0, first.hash, self.evidence.genesis_path)
         for proof in self.evidence.blocks:
@@ -285,12 +271,12 @@ class _Walk:
         return Status.PASSED, f"{tip}; network {genesis.network_id.hex()} ({named})"
 
     def _check_ancestor(self, height: int, block_hash: bytes, path: tuple[bytes, ...]) -> None:
-        merkle.check_inclusion(
-            leaf=merkle.leaf_hash(block_hash),
-            index=height,
-            size=self.evidence.anchor.height,
-            proof=path,
-            root=self.evidence.sub_roots[_HISTORY],
+        check_ancestor(
+            self.evidence.sub_roots,
+            below=self.evidence.anchor.height,
+            height=height,
+            block_hash=block_hash,
+            path=path,
         )
 
     def _checkpoint(self) -> tuple[int, bytes] | None:
@@ -328,16 +314,10 @@ class _Walk:
 
     def _entry(self, bucket: Bucket, key: bytes, proof: EntryProof) -> bytes | None:
         """Return what the anchor's state holds under a key."""
-        root = self.evidence.sub_roots[_SUB_ROOT_OF[bucket]]
-        if proof.value is None:
-            sparse.check_absence(root, tree_key(key), proof.proof)
-        else:
-            sparse.check_membership(root, tree_key(key), proof.value, proof.proof)
-        return proof.value
+        return check_entry(self.evidence.sub_roots, bucket, key, proof)
 
     def _role(self, role: Role, key: bytes, proof: EntryProof) -> RoleEntry:
-        value = self._entry(Bucket.ROLES, role_key(role, key), proof)
-        return RoleEntry(intervals=()) if value is None else RoleEntry.decode(value)
+        return check_role_entry(self.evidence.sub_roots, role, key, proof)
 
 
 _LAYERS: Final[tuple[tuple[str, Callable[[_Walk], _Row]], ...]] = (

@@ -16,7 +16,6 @@ from ..consensus.evidence import (
     MAX_STATEMENTS,
     BlockProof,
     CheckpointProof,
-    EntryProof,
     Evidence,
     RecordProof,
     StatementProof,
@@ -27,6 +26,7 @@ from ..consensus.params import MEDIAN_TIME_SPAN
 from ..consensus.payloads import ImageBatch, Stage
 from ..consensus.proofs import read_checkpoint
 from ..consensus.state import CHECKPOINT_KEY, prove_entry, prove_history, role_key, sub_roots
+from ..consensus.state_proof import EntryProof
 from ..consensus.statement import ABSENT, Statement
 from .chain_index import ChainReader, Place, RecordPlace
 from .chainstate import GENESIS_KEY

@@ -6,9 +6,10 @@ import pytest
 
 from facechain.consensus.block import Header, seal_header
 from facechain.consensus.errors import DecodeError
-from facechain.consensus.evidence import MAGIC, MAX_EVIDENCE_BYTES, EntryProof, Evidence
+from facechain.consensus.evidence import MAGIC, MAX_EVIDENCE_BYTES, Evidence
 from facechain.consensus.image import decode_image, file_hash, pixel_hash
 from facechain.consensus.proofs import LAYERS, Status, Subject, verify_evidence
+from facechain.consensus.state_proof import EntryProof
 from facechain.consensus.statement import Statement
 from facechain.consensus.story import tell_story
 from facechain.consensus.work import target_to_bits

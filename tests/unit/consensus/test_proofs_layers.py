@@ -7,7 +7,7 @@ import pytest
 
 from facechain.consensus.block import Header, SealedHeader, seal_header
 from facechain.consensus.errors import DecodeError
-from facechain.consensus.evidence import CheckpointProof, EntryProof, Evidence, StatementProof
+from facechain.consensus.evidence import CheckpointProof, Evidence, StatementProof
 from facechain.consensus.image import decode_image, file_hash, pixel_hash
 from facechain.consensus.kinds import PERMISSIONS, Kind, Role
 from facechain.consensus.kv import Bucket
@@ -15,6 +15,7 @@ from facechain.consensus.params import Retarget
 from facechain.consensus.proofs import LAYERS, Status, Subject, Verdict, read_checkpoint, verify_evidence
 from facechain.consensus.retarget import fixed_bits
 from facechain.consensus.state import CHECKPOINT_KEY, prove_entry, prove_history, role_key
+from facechain.consensus.state_proof import EntryProof
 from facechain.consensus.statement import Statement, sign_statement
 from facechain.consensus.work import target_to_bits
 from facechain.node.evidence import build_evidence
