@@ -96,6 +96,13 @@ class Fields:
         """Return 32 bytes given as hex, None for null."""
         return None if self.is_null(name) else self.hash(name)
 
+    def numbers(self, name: str) -> tuple[int, ...]:
+        """Return a list of whole numbers."""
+        found = tuple(self.items(name))
+        if not all(type(item) is int for item in found):
+            raise AnswerError(f"{self.what}: {name}", expected="whole numbers", got=found)
+        return found
+
     def items(self, name: str) -> list[Any]:
         """Return a list."""
         value: list[Any] = self._get(name, "a list", list)
@@ -252,6 +259,56 @@ class Proposals:
         fields = Fields.of("proposals", value)
         entries = tuple(Proposal.of(item) for item in fields.objects("proposals"))
         return cls(quorum=fields.number("quorum"), entries=entries, content=fields.content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeRequest:
+    """A version that some administrators asked for."""
+
+    version: int
+    height: int
+    approvals: tuple[str, ...]
+
+    @classmethod
+    def of(cls, fields: Fields) -> Self:
+        """Read one entry."""
+        return cls(
+            version=fields.number("version"),
+            height=fields.number("activation_height"),
+            approvals=tuple(str(key) for key in fields.items("approvals")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrades:
+    """GET /v1/upgrade."""
+
+    block_version: int
+    """Of the next block."""
+    supported: tuple[int, ...]
+    """Versions that the node knows."""
+    scheduled: tuple[int, int] | None
+    """Version and height."""
+    quorum: int
+    requests: tuple[UpgradeRequest, ...]
+    content: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """Read an answer."""
+        fields = Fields.of("upgrade", value)
+        scheduled = None
+        if not fields.is_null("scheduled"):
+            inner = Fields.of("scheduled", fields.content["scheduled"])
+            scheduled = inner.number("version"), inner.number("activation_height")
+        return cls(
+            block_version=fields.number("block_version"),
+            supported=fields.numbers("supported"),
+            scheduled=scheduled,
+            quorum=fields.number("quorum"),
+            requests=tuple(UpgradeRequest.of(item) for item in fields.objects("requests")),
+            content=fields.content,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

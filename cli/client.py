@@ -23,6 +23,7 @@ from .answers import (
     Receipt,
     Roles,
     StatementStatus,
+    Upgrades,
 )
 from .errors import CheckFailedError, CommandError, NotFoundError, RefusedError, UnreachableError, UsageError
 
@@ -113,6 +114,10 @@ class NodeClient:
         """Return the highest checkpoint with a quorum, None when there is none yet."""
         fields = Fields.of("checkpoint", await self.get("/v1/checkpoint"))
         return None if fields.is_null("checkpoint") else BlockName.of(fields.content["checkpoint"])
+
+    async def upgrades(self) -> Upgrades:
+        """Return the protocol versions: in force, known, scheduled, asked for."""
+        return Upgrades.of(await self.get("/v1/upgrade"))
 
     async def block(self, reference: int | bytes) -> BlockName:
         """Return a block by height or hash; NotFoundError when the node has none."""

@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     """No node answers."""
     REFUSED = 5
     """Understood, but not to be done: no right to, no room for it, a part not installed."""
+    OUTDATED = 6
+    """The network's chain came to a protocol version that this release does not know."""
     INTERNAL = 70
     """A fault of facechain itself."""
     INTERRUPTED = 130
@@ -116,6 +118,7 @@ EXTRAS: Final = {
 
 KNOWN: Final = {
     "facechain.consensus.errors.ConsensusError": ExitCode.FAILED,
+    "facechain.consensus.upgrade.UpgradeNeeded": ExitCode.OUTDATED,
     "facechain.consensus.image.ImageRejected": ExitCode.USAGE,
     "facechain.node.config.ConfigError": ExitCode.USAGE,
     "facechain.node.batch_source.BatchRejected": ExitCode.USAGE,

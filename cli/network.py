@@ -1,4 +1,4 @@
-"""`facechain network`: found a network, sign its genesis, look at one."""
+"""`facechain network`: found a network, sign its genesis, look at one; its protocol versions are `upgrade`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from .options import (
     passphrase_file_option,
 )
 from .output import emit, facts, say
+from .upgrade import upgrade
 
 if TYPE_CHECKING:
     from ..consensus.params import Genesis, Params
@@ -41,6 +42,9 @@ def network() -> None:
     A network is its genesis: parameters, first administrators, first producers and submitters. Its hash is
     the network id. Every administrator signs it.
     """
+
+
+network.add_command(upgrade)
 
 
 @network.command(

@@ -289,11 +289,20 @@ def check_producer(entry: RoleEntry, producer: bytes, *, height: int) -> None:
         )
 
 
-def check_version(transition: Transition, version: int) -> None:
-    """Check that a header's version is the one in force under the parent's state."""
-    in_force = transition.parent.schedule().version_at(transition.height)
+def check_version(
+    transition: Transition, version: int, versions: Container[int] = SUPPORTED_VERSIONS
+) -> None:
+    """Check that a header's version is the one in force under the parent's state.
+
+    Raises:
+        RuleViolation: bad-version.
+        UpgradeNeeded: it is, and not among ``versions``.
+    """
+    schedule = transition.parent.schedule()
+    in_force = schedule.version_at(transition.height)
     if version != in_force:
         raise RuleViolation("bad-version", expected=in_force, got=version)
+    schedule.check_known(transition.height, versions)
 
 
 def connect_block(
@@ -304,6 +313,7 @@ def connect_block(
     network_id: bytes,
     *,
     verified: Container[bytes] = (),
+    versions: Container[int] = SUPPORTED_VERSIONS,
 ) -> tuple[Delta, tuple[Checked, ...]]:
     """Check a block against its parent's state and return what it changes.
 
@@ -311,10 +321,11 @@ def connect_block(
     :func:`check_seal`, :func:`check_time`, :func:`check_body`).
 
     Raises:
-        RuleViolation: any rule about authority, statements or the state root.
+        RuleViolation: any rule about version, authority, statements or the state root.
+        UpgradeNeeded: the rules of the block's version are not among ``versions``.
     """
     transition = Transition(reader, params, network_id, height=header.height, parent_hash=header.previous)
-    check_version(transition, header.version)
+    check_version(transition, header.version, versions)
     check_producer(
         transition.parent.role(SEALING_ROLE, header.producer), header.producer, height=header.height
     )

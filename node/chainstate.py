@@ -12,7 +12,7 @@ transaction; it is marked and the best remaining candidate is taken.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from ..consensus.errors import ConsensusError, RuleViolation, Temporary
 from ..consensus.params import Genesis, Params
 from ..consensus.state import StateView
 from ..consensus.statement import Statement
+from ..consensus.upgrade import SUPPORTED_VERSIONS, Schedule, UpgradeNeeded
 from ..consensus.validation import check_body, check_seal, check_time, connect_block
 from .block_store import (
     stored_block,
@@ -101,6 +102,8 @@ class Executed:
     disconnected: tuple[Block, ...]
     connected: tuple[Block, ...]
     checkpoint_height: int
+    schedule: Schedule
+    """Of protocol versions, after the plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,15 +119,26 @@ class ChainPolicy:
 class ChainState:
     """See the module's text. Opened with :meth:`open`."""
 
-    def __init__(self, store: Store, genesis: Genesis, policy: ChainPolicy) -> None:
+    def __init__(
+        self,
+        store: Store,
+        genesis: Genesis,
+        policy: ChainPolicy,
+        *,
+        versions: Collection[int] = SUPPORTED_VERSIONS,
+    ) -> None:
         """Bind to a store; :meth:`open` does the work."""
         self.store = store
         self.genesis = genesis
         self.params: Params = genesis.params
         self.network_id = genesis.network_id
         self.policy = policy
+        self.versions = versions
+        """Protocol versions that this software knows."""
+        self.schedule = Schedule()
+        """Of protocol versions, after the tip."""
         self._genesis_block, self._genesis_delta = genesis_block(genesis)
-        self.tree = BlockTree(self._genesis_block.sealed, genesis.params)
+        self.tree = BlockTree(self._genesis_block.sealed, genesis.params, versions=versions)
         self._headers: dict[bytes, SealedHeader] = {}
         self._pending: dict[bytes, Block] = {}
         self._pending_bytes = 0
@@ -138,13 +152,21 @@ class ChainState:
         """There is no undo data at or below this height."""
 
     @classmethod
-    def open(cls, store: Store, genesis: Genesis, policy: ChainPolicy | None = None) -> ChainState:
+    def open(
+        cls,
+        store: Store,
+        genesis: Genesis,
+        policy: ChainPolicy | None = None,
+        *,
+        versions: Collection[int] = SUPPORTED_VERSIONS,
+    ) -> ChainState:
         """Load the chain from a store, or start it with block 0.
 
         Raises:
             ChainMismatch: the store holds another network.
+            UpgradeNeeded: it holds blocks of a protocol version that is not among `versions`.
         """
-        chain = cls(store, genesis, policy or ChainPolicy())
+        chain = cls(store, genesis, policy or ChainPolicy(), versions=versions)
         with store.read() as reader:
             stored = reader.get(Table.META, NETWORK_KEY)
         if stored is None:
@@ -176,6 +198,7 @@ class ChainState:
             checkpoint = reader.get(Table.META, CHECKPOINT_KEY)
             self.pruned_below = int.from_bytes(reader.get(Table.META, PRUNED_KEY) or b"", "big")
             self.base_height = int.from_bytes(reader.get(Table.META, BASE_KEY) or b"", "big")
+            self.schedule = StateView(reader).schedule()
         rows.sort(key=lambda row: row[0].height)
         for sealed, flags in rows[1:]:
             if self.tree.get(sealed.header.previous) is None:
@@ -192,6 +215,26 @@ class ChainState:
     def lowest_fork(self) -> int:
         """Height below which no branch is followed: a checkpoint, or what it takes to go back is not here."""
         return max(self.checkpoint_height, self.pruned_below - 1, self.base_height)
+
+    # Protocol versions.
+
+    @property
+    def version(self) -> int:
+        """The version that the block after the tip must have."""
+        return self.schedule.version_at(self.tree.tip.height + 1)
+
+    @property
+    def scheduled(self) -> tuple[int, int] | None:
+        """Version and height of what begins after the next block, or None."""
+        return self.schedule.pending_at(self.tree.tip.height + 1)
+
+    def upgrade_needed(self) -> UpgradeNeeded | None:
+        """Return why this software can connect nothing to the tip; None while it can."""
+        try:
+            self.schedule.check_known(self.tree.tip.height + 1, self.versions)
+        except UpgradeNeeded as needed:
+            return needed
+        return None
 
     # Headers and bodies: light, on the thread that owns the tree.
 
@@ -337,7 +380,8 @@ class ChainState:
     def _execute(self, writer: Writer, plan: ReorgPlan, verified: Container[bytes]) -> Executed:
         disconnected = [self._disconnect(writer, node) for node in plan.disconnect]
         connected = [self._connect(writer, node, verified) for node in plan.connect]
-        checkpoint = StateView(writer).checkpoint()
+        state = StateView(writer)
+        checkpoint = state.checkpoint()
         height = max(self.checkpoint_height, 0 if checkpoint is None else checkpoint[0])
         if height > self.checkpoint_height:
             writer.put(Table.META, CHECKPOINT_KEY, height.to_bytes(8, "big"))
@@ -346,13 +390,20 @@ class ChainState:
             disconnected=tuple(disconnected),
             connected=tuple(connected),
             checkpoint_height=height,
+            schedule=state.schedule(),
         )
 
     def _connect(self, writer: Writer, node: HeaderNode, verified: Container[bytes]) -> Block:
         block = self._pending.get(node.hash) or stored_block(writer, node.hash)
         try:
             delta, checked = connect_block(
-                writer, block.header, block.body, self.params, self.network_id, verified=verified
+                writer,
+                block.header,
+                block.body,
+                self.params,
+                self.network_id,
+                verified=verified,
+                versions=self.versions,
             )
         except RuleViolation as error:
             raise InvalidBlock(node, error) from error
@@ -368,6 +419,7 @@ class ChainState:
         """Make an executed plan the active chain of the tree."""
         self.tree.set_tip(done.target)
         self.checkpoint_height = done.checkpoint_height
+        self.schedule = done.schedule
         for block in done.connected:
             if self._pending.pop(block.hash, None) is not None:
                 self._pending_bytes -= block.body.byte_count()
@@ -487,5 +539,6 @@ class ChainState:
                 context=self.tree.context(parent),
                 params=self.params,
                 network_id=self.network_id,
+                versions=self.versions,
             )
             return build_template(base, statements, producer=producer, now_ms=now_ms, verified=verified)

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from ..consensus.block import Block
 from ..consensus.params import Genesis
 from ..consensus.signing import LedgerKey, NodeKey
 from ..consensus.statement import Statement
+from ..consensus.upgrade import SUPPORTED_VERSIONS
 from .api.context import ApiConfig
 from .api.events import EventHub, ReceiptChanged, TipChanged
 from .api.port import NodeStatus, PeerInfo
@@ -40,6 +41,7 @@ from .store.errors import StoreError
 from .store.lmdb_store import LmdbStore
 from .store.port import Store
 from .template import Template
+from .version_watch import VersionWatch
 from .wire.handshake import LocalNode
 from .wire.limits import ConnectionLimits
 from .wire.tls import open_identity
@@ -125,6 +127,7 @@ class Node:
         self.workers = HashlibWorkers(config.mining_workers) if config.mine and keys.mining else None
         self.miner = self._build_miner()
         self._progress = _Progress()
+        self.version_watch = VersionWatch(chain)
         self._started = time.monotonic()
         self.runner.subscribe(self._on_update)
         if self.miner is not None:
@@ -132,12 +135,20 @@ class Node:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, config: NodeConfig, genesis: Genesis, keys: NodeKeys) -> Iterator[Node]:
+    def open(
+        cls,
+        config: NodeConfig,
+        genesis: Genesis,
+        keys: NodeKeys,
+        *,
+        versions: Collection[int] = SUPPORTED_VERSIONS,
+    ) -> Iterator[Node]:
         """Open the data directory's store and chain; closed at the end of the context.
 
         Raises:
             StoreError: the store is in use, damaged, or of another version.
             ChainMismatch: it holds another network.
+            UpgradeNeeded: the next block's protocol version is not among `versions`.
         """
         policy = ChainPolicy(
             max_reorg=config.max_reorg,
@@ -145,7 +156,10 @@ class Node:
             minimum_chainwork=config.minimum_chainwork,
         )
         with LmdbStore.open(config.layout.store) as store:
-            chain = ChainState.open(store, genesis, policy)
+            chain = ChainState.open(store, genesis, policy, versions=versions)
+            needed = chain.upgrade_needed()
+            if needed is not None:
+                raise needed
             yield cls(config, keys, store, chain)
 
     def _build_miner(self) -> MinerController | None:
@@ -173,6 +187,7 @@ class Node:
         Raises:
             ListenFailed: a port is taken.
             WrongNetworkPeers: no peer of `--peers` belongs to this network.
+            UpgradeNeeded: the chain came to a protocol version that this node does not know.
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.runner)
@@ -200,6 +215,7 @@ class Node:
                     tasks.create_task(self.hub.run(), name="peer hub"),
                     tasks.create_task(self._dialer(port).run(), name="dialer"),
                     tasks.create_task(self._keep_book(), name="address book"),
+                    tasks.create_task(self.version_watch.run(), name="version watch"),
                 ]
                 if self.miner is not None:
                     running.append(tasks.create_task(self._mine(self.miner), name="miner"))
@@ -309,6 +325,7 @@ class Node:
             )
         else:
             _log.info("tip %d %s (%d statements)", tip.height, tip.hash.hex()[:16], statements)
+        self.version_watch.on_tip()
         if self.miner is not None:
             self.miner.on_new_tip(tip.hash)
 

@@ -31,6 +31,7 @@ LOOKS_SCANNED_MAX: Final = 2_000_000
 """Perceptual hashes that one search goes through, oldest batch first; an answer says when there were more."""
 
 PROPOSALS_MAX: Final = 500
+UPGRADE_REQUESTS_MAX: Final = 500
 ROLE_ENTRIES_MAX: Final = 5_000
 BATCHES_BY_ROOT_MAX: Final = 100
 

@@ -53,6 +53,17 @@ class _NodeCollector:
         yield GaugeMetricFamily(
             f"{PREFIX}_event_listeners", "Open event streams", value=float(len(self._node.events))
         )
+        upgrade = status["upgrade"]
+        yield GaugeMetricFamily(
+            f"{PREFIX}_upgrade_height",
+            "Height of the block from which another protocol version is scheduled, 0 for none",
+            value=float(upgrade["activation_height"] if upgrade else 0),
+        )
+        yield GaugeMetricFamily(
+            f"{PREFIX}_upgrade_unknown",
+            "1 while a protocol version is scheduled that this node does not know: it will stop before that height",
+            value=float(upgrade is not None and not upgrade["known"]),
+        )
         if self._objects is not None:
             yield GaugeMetricFamily(
                 f"{PREFIX}_object_bytes", "Bytes of held images", value=float(self._objects.size_bytes)

@@ -29,6 +29,7 @@ from .views.images import find_places, image_view, looks_view
 from .views.network import genesis_view, live_status, peer_view, stored_status
 from .views.statements import statement_bytes, statement_view
 from .views.trail import trail_view
+from .views.upgrades import upgrades_view
 
 OCTETS: Final = "application/octet-stream"
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
@@ -85,6 +86,13 @@ async def get_proposals(request: web.Request) -> web.Response:
 async def get_checkpoint(request: web.Request) -> web.Response:
     """Answer with the highest checkpoint; `null` when there is none."""
     return web.json_response(await context_of(request).reader.view(stored_status))
+
+
+async def get_upgrade(request: web.Request) -> web.Response:
+    """Answer with the protocol versions in force, known, scheduled and asked for."""
+    context = context_of(request)
+    versions = context.node.chain.versions
+    return web.json_response(await context.reader.view(lambda snapshot: upgrades_view(snapshot, versions)))
 
 
 async def get_blocks(request: web.Request) -> web.Response:

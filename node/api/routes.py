@@ -90,6 +90,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _get("/v1/proposals", read.get_proposals, "Role proposals and their approvals"),
     _get("/v1/checkpoint", read.get_checkpoint, "The highest checkpoint that reached the quorum"),
+    _get("/v1/upgrade", read.get_upgrade, "Protocol versions: in force, known here, scheduled, asked for"),
     _get(
         "/v1/blocks",
         read.get_blocks,

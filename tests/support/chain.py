@@ -177,6 +177,7 @@ class ChainBuilder:
     ) -> None:
         """Start from `genesis` (default: that of :func:`make_genesis`), knowing some protocol versions."""
         self.genesis = genesis or make_genesis()
+        self.versions = versions
         self.params = self.genesis.params
         self.network_id = self.genesis.network_id
         block, delta = apply.genesis_block(self.genesis)
@@ -311,7 +312,12 @@ class ChainBuilder:
             block.header, block.body, self.params, parent_time_ms=parent_block.header.time_ms
         )
         return validation.connect_block(
-            self.states[parent_block.hash], block.header, block.body, self.params, self.network_id
+            self.states[parent_block.hash],
+            block.header,
+            block.body,
+            self.params,
+            self.network_id,
+            versions=self.versions,
         )[0]
 
     def accept(self, block: Block) -> Block:

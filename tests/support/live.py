@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from facechain.consensus.params import Genesis
 from facechain.consensus.signing import LedgerKey, NodeKey
+from facechain.consensus.upgrade import SUPPORTED_VERSIONS
 from facechain.node.config import NodeConfig
 from facechain.node.config_kinds import Endpoint
 from facechain.node.service import Addresses, Node, NodeKeys
@@ -50,6 +51,7 @@ async def live_node(
     peers: Sequence[LiveNode | Endpoint] = (),
     mining: LedgerKey | None = None,
     identity: str | None = None,
+    versions: Collection[int] = SUPPORTED_VERSIONS,
 ) -> AsyncIterator[LiveNode]:
     """Run a node on free ports until the context ends; it is then shut down in order."""
     config = NodeConfig(
@@ -61,7 +63,7 @@ async def live_node(
     )
     config.layout.create()
     keys = NodeKeys(identity=NodeKey.from_seed(seed(identity or str(folder))), mining=mining, api_token=TOKEN)
-    with Node.open(config, genesis, keys) as node:
+    with Node.open(config, genesis, keys, versions=versions) as node:
         stop = asyncio.Event()
         started: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
         running = asyncio.create_task(node.run(stop, started))

@@ -10,6 +10,7 @@ from ..port import NodePort, PeerInfo
 from ..snapshot import Snapshot
 from .blocks import JsonObject
 from .images import checkpoint_view
+from .upgrades import live_upgrade
 
 
 def genesis_view(genesis: Genesis) -> JsonObject:
@@ -57,6 +58,7 @@ def live_status(node: NodePort) -> JsonObject:
         "tip": tree.tip.hash.hex(),
         "tip_time_ms": tree.tip.time_ms,
         "now_ms": node.now_ms(),
+        **live_upgrade(node.chain),
     }
 
 

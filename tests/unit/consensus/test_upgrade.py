@@ -9,7 +9,7 @@ from facechain.consensus.kinds import Role
 from facechain.consensus.payloads import ProtocolUpgrade, RoleApproval
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import Statement
-from facechain.consensus.upgrade import Schedule, UpgradeNeeded
+from facechain.consensus.upgrade import SUPPORTED_VERSIONS, Schedule, UpgradeNeeded
 from support.chain import ADMIN, PRODUCER, ChainBuilder, keys, make_genesis
 from support.statements import grant, revoke
 
@@ -145,6 +145,23 @@ def test_software_that_does_not_know_a_version_says_which_and_where() -> None:
         "install a release that knows it and start again: the chain up to block 11 is complete and stays as it is"
     )
     assert schedule.check_known(12, {1, 7}) == 7
+
+
+def test_a_block_of_an_unknown_version_is_not_judged() -> None:
+    """A store that newer software filled: headers are there that this software would not have added."""
+    chain = network()
+    decide(chain, 2, 2)
+    block = chain.forge()
+    chain.versions = SUPPORTED_VERSIONS
+    with pytest.raises(UpgradeNeeded):
+        chain.check(block)
+    assert refusal_of_version(chain, 1) == "bad-version"
+
+
+def refusal_of_version(chain: ChainBuilder, version: int) -> str:
+    with pytest.raises(RuleViolation) as caught:
+        chain.check(chain.forge(version=version))
+    return caught.value.code
 
 
 def test_entry_has_twenty_bytes() -> None:
