@@ -106,6 +106,8 @@ def stats(*, data_dir: DataDir, as_json: bool) -> None:
         "height": found.height,
         "tip": found.tip.hex(),
         "bodies": found.bodies,
+        "records": found.records,
+        "runs": found.runs,
         "pruned_below": found.pruned_below,
         "base_height": found.base_height,
         "schema": found.schema,

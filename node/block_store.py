@@ -17,9 +17,8 @@ from .chain_index import (
     HEADER_FLAG_INVALID,
     TIP_KEY,
     ChainReader,
-    block_rows,
-    delete_rows,
-    write_rows,
+    delete_index,
+    write_index,
 )
 from .store.errors import StoreError
 from .store.port import Writer
@@ -44,7 +43,7 @@ def write_connected(writer: Writer, block: Block, delta: Delta, checked: Sequenc
     write_parts(writer, block)
     apply_delta(writer, delta)
     writer.put(Table.UNDO, block.hash, delta.encode())
-    write_rows(writer, block_rows(block.header.height, block.hash, checked))
+    write_index(writer, block.header.height, block.hash, checked)
     writer.put(Table.META, TIP_KEY, block.hash)
 
 
@@ -55,7 +54,7 @@ def write_disconnected(writer: Writer, block: Block) -> None:
         raise StoreDamaged(block.hash, "undo data")
     apply_delta(writer, Delta.decode(undo).inverse())
     checked = [Checked(statement, statement.decode_payload()) for statement in block.body.statements]
-    delete_rows(writer, block_rows(block.header.height, block.hash, checked))
+    delete_index(writer, block.header.height, block.hash, checked)
     writer.delete(Table.UNDO, block.hash)
     writer.put(Table.META, TIP_KEY, block.header.previous)
 

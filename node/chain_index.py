@@ -2,7 +2,8 @@
 
 Owns the index tables of the store: which rows a block adds when it is connected (and loses when it
 is disconnected), and the reads over them. Rows are functions of the block alone, so disconnecting
-derives the same rows again and deletes them. No rule of validity reads these tables.
+derives the same rows again and deletes them; the hashes of records are kept as sorted runs (`runs`).
+No rule of validity reads these tables.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 
 from ..consensus.apply import Checked
 from ..consensus.block import Body, SealedHeader
+from ..consensus.errors import DecodeError
 from ..consensus.payloads import Attestation, ImageBatch, Retract, RoleApproval, Stage, ViewGrant
-from ..consensus.records import RECORD_BYTES
 from ..consensus.statement import ABSENT, BatchHeader, Statement
 from .pruned_body import PrunedBody, Row
+from .runs.placed import PlacedRecords, plain_rows
+from .runs.table import LOGICAL_NAMES, RUN_TABLES, add_block, find, remove_block
 from .store.port import Reader, Writer
 from .store.schema import Table, height_key, prefix_stop
 
@@ -46,8 +49,8 @@ class Place:
 
     @classmethod
     def decode(cls, data: bytes) -> Place:
-        """Read 12 bytes."""
-        return cls(*_PLACE.unpack(data))
+        """Read 12 bytes; raises DecodeError."""
+        return cls(*_unpack(_PLACE, data))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,8 +63,8 @@ class RecordPlace:
 
     @classmethod
     def decode(cls, data: bytes) -> RecordPlace:
-        """Read 16 bytes."""
-        return cls(*_RECORD_PLACE.unpack(data))
+        """Read 16 bytes; raises DecodeError."""
+        return cls(*_unpack(_RECORD_PLACE, data))
 
     @property
     def place(self) -> Place:
@@ -69,8 +72,14 @@ class RecordPlace:
         return Place(self.height, self.statement)
 
 
+def _unpack(layout: struct.Struct, data: bytes) -> tuple[int, ...]:
+    if len(data) != layout.size:
+        raise DecodeError("place", expected=f"{layout.size} bytes", got=f"{len(data)} bytes")
+    return layout.unpack(data)
+
+
 def block_rows(height: int, block_hash: bytes, checked: Sequence[Checked]) -> Iterator[Row]:
-    """Yield every index row of a block as (table, key, value)."""
+    """Yield every index row of a block as (table, key, value), those of its records' hashes apart."""
     yield Table.ACTIVE, height_key(height), block_hash
     for index, item in enumerate(checked):
         place = Place(height, index).encode()
@@ -87,12 +96,23 @@ def _batch_rows(statement: Statement, payload: ImageBatch, place: bytes) -> Iter
     yield Table.BATCHES, statement.author + root + place, statement.id
     if payload.perceptual is not None:
         yield Table.LOOKS, place, payload.perceptual
-    packed = payload.records.packed
-    for number, start in enumerate(range(0, len(packed), RECORD_BYTES)):
-        where = place + number.to_bytes(4, "big")
-        middle = start + _HASH_BYTES
-        yield Table.PIXELS, packed[start:middle] + where, b""
-        yield Table.FILES, packed[middle : middle + _HASH_BYTES] + where, b""
+
+
+def placed_records(checked: Sequence[Checked]) -> tuple[PlacedRecords, ...]:
+    """Return the records of a block's batches."""
+    return tuple(
+        PlacedRecords(index, item.payload.records.packed)
+        for index, item in enumerate(checked)
+        if isinstance(item.payload, ImageBatch)
+    )
+
+
+def payload_rows(height: int, block_hash: bytes, checked: Sequence[Checked]) -> Iterator[Row]:
+    """Yield the rows that only the payloads of batches tell: looks, and the hashes of records one by one."""
+    yield from (row for row in block_rows(height, block_hash, checked) if row[0] == Table.LOOKS)
+    batches = placed_records(checked)
+    for table, column in RUN_TABLES:
+        yield from ((LOGICAL_NAMES[table], row, b"") for row in plain_rows(height, batches, column))
 
 
 def references(item: Checked) -> tuple[bytes, ...]:
@@ -118,19 +138,22 @@ def batch_references(batch: BatchHeader) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(named))
 
 
-def write_rows(writer: Writer, rows: Iterator[Row]) -> None:
-    """Add the rows of a connected block."""
+def write_index(writer: Writer, height: int, block_hash: bytes, checked: Sequence[Checked]) -> None:
+    """Add what the indexes say of a connected block."""
     by_table: dict[str, list[tuple[bytes, bytes]]] = {}
-    for table, key, value in rows:
+    for table, key, value in block_rows(height, block_hash, checked):
         by_table.setdefault(table, []).append((key, value))
     for table, items in by_table.items():
         writer.put_many(table, sorted(items))
+    add_block(writer, height, placed_records(checked))
 
 
-def delete_rows(writer: Writer, rows: Iterator[Row]) -> None:
-    """Remove the rows of a disconnected block."""
-    for table, key, _ in rows:
+def delete_index(writer: Writer, height: int, block_hash: bytes, checked: Sequence[Checked]) -> None:
+    """Remove what the indexes say of the block at the tip; raises StoreError when it is not there."""
+    for table, key, _ in block_rows(height, block_hash, checked):
         writer.delete(table, key)
+    if placed_records(checked):
+        remove_block(writer, height)
 
 
 class ChainReader:
@@ -189,15 +212,14 @@ class ChainReader:
 
     def claims_of_pixels(self, pixel_hash: bytes, *, limit: int) -> tuple[RecordPlace, ...]:
         """Return every registration of a pixel hash, oldest first."""
-        return self._record_places(Table.PIXELS, pixel_hash, limit)
+        return self._record_places(Table.PIXEL_RUNS, pixel_hash, limit)
 
     def claims_of_file(self, file_hash: bytes, *, limit: int) -> tuple[RecordPlace, ...]:
         """Return every registration of a file hash, oldest first."""
-        return self._record_places(Table.FILES, file_hash, limit)
+        return self._record_places(Table.FILE_RUNS, file_hash, limit)
 
     def _record_places(self, table: Table, digest: bytes, limit: int) -> tuple[RecordPlace, ...]:
-        rows = self.reader.scan(table, start=digest, stop=prefix_stop(digest), limit=limit)
-        return tuple(RecordPlace.decode(key[_HASH_BYTES:]) for key, _ in rows)
+        return tuple(RecordPlace.decode(place) for place in find(self.reader, table, digest, limit=limit))
 
     def looks(self) -> Iterator[tuple[Place, bytes]]:
         """Yield (place, perceptual column) of every batch that has one, oldest first."""

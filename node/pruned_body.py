@@ -8,23 +8,22 @@ retractions and attestations are kept whole, so that no audit overlooks them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from ..consensus.block import Body, body_root
 from ..consensus.encoding import as_array, as_bytes, as_list, as_uint, pack, unpack
+from ..consensus.errors import DecodeError
 from ..consensus.hashing import sha256
 from ..consensus.kinds import Kind
 from ..consensus.statement import Statement, StatementHeader
-from .store.schema import Table
 
 PRUNED_ROWS_KEY: Final = b"pruned-rows"
 """Key in META: sum of the digests of all index rows of dropped payloads, and how many they are."""
-PAYLOAD_TABLES: Final = frozenset({Table.PIXELS, Table.FILES, Table.LOOKS})
-"""Index tables whose rows are made from the records of batches."""
 
 _SUM_BYTES: Final = 32
+_COUNT_BYTES: Final = 8
 _FIELDS: Final = 4
 
 
@@ -125,16 +124,15 @@ class RowSum:
 
     def encode(self) -> bytes:
         """Return sum (32 bytes) followed by count u64."""
-        return self.total.to_bytes(_SUM_BYTES, "big") + self.count.to_bytes(8, "big")
+        return self.total.to_bytes(_SUM_BYTES, "big") + self.count.to_bytes(_COUNT_BYTES, "big")
 
     @classmethod
     def decode(cls, data: bytes | None) -> RowSum:
-        """Read 40 bytes; None is the empty sum."""
+        """Read 40 bytes; None is the empty sum. Raises DecodeError."""
         if data is None:
             return cls()
+        if len(data) != _SUM_BYTES + _COUNT_BYTES:
+            raise DecodeError(
+                "sum of rows", expected=f"{_SUM_BYTES + _COUNT_BYTES} bytes", got=f"{len(data)} bytes"
+            )
         return cls(int.from_bytes(data[:_SUM_BYTES], "big"), int.from_bytes(data[_SUM_BYTES:], "big"))
-
-
-def payload_rows(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield those of a block's index rows that are made from the records of batches."""
-    return (row for row in rows if row[0] in PAYLOAD_TABLES)

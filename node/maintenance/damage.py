@@ -5,8 +5,9 @@ Owns the error and the translation of a rule's or decoder's failure into it. It 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import ClassVar
 
 from ...consensus.errors import ConsensusError
@@ -64,3 +65,14 @@ def check_same(place: str, expected: bytes | None, got: bytes | None) -> None:
     """Raise StoreDamage when two values differ."""
     if expected != got:
         raise StoreDamage(place, expected=shown(expected), got=shown(got))
+
+
+def compare_rows(
+    place: str, expected: Iterable[tuple[bytes, bytes]], got: Iterable[tuple[bytes, bytes]]
+) -> None:
+    """Raise StoreDamage at the first difference of two ascending sequences of rows, in both directions."""
+    for ours, theirs in zip_longest(expected, got):
+        if ours != theirs:
+            key = min(row[0] for row in (ours, theirs) if row is not None)
+            sides = [row[1] if row is not None and row[0] == key else None for row in (ours, theirs)]
+            check_same(f"{place} {key.hex()}", *sides)

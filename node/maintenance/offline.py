@@ -18,13 +18,15 @@ from ..store.lmdb_file import DATA_NAME, check_file
 from ..store.lmdb_store import DATABASES_MAX, READERS_MAX
 from ..store.lmdb_transaction import LmdbReader
 from ..store.lock import InstanceLock
-from ..store.schema import BUCKETS, SCHEMA_KEY, SCHEMA_VERSION, Table
+from ..store.schema import BUCKETS, OLDEST_SCHEMA, SCHEMA_KEY, SCHEMA_VERSION, Table
 from .damage import MaintenanceRefused
 
 SPARE_MAP_BYTES: Final = 1 << 30
 """Map beyond twice the file: the node may grow the file between the look at it and the first read."""
-ADDED_LATER: Final = frozenset({Table.PRUNED.value})
-"""Buckets that a sound store of this schema may lack: they are made when a node opens it."""
+ADDED_LATER: Final = frozenset(
+    table.value for table in (Table.PRUNED, Table.RUNS, Table.PIXEL_RUNS, Table.FILE_RUNS)
+)
+"""Buckets that a sound store of schema 1 may lack: they are made when a node opens it."""
 
 
 class TolerantReader(LmdbReader):
@@ -66,8 +68,8 @@ class ReadOnlyStore:
         self.databases = databases
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Open the store in `folder`.
+    def open(cls, folder: Path, *, oldest: int = SCHEMA_VERSION) -> Self:
+        """Open the store in `folder`; `oldest` is the oldest schema that will do for what is to be read.
 
         Raises MaintenanceRefused (no store there), StoreCorrupt, StoreSchema or StoreError.
         """
@@ -86,7 +88,7 @@ class ReadOnlyStore:
         except lmdb.Error as error:
             raise store_error(error, folder) from error
         try:
-            return cls(folder, environment, _databases(folder, environment))
+            return cls(folder, environment, _databases(folder, environment, oldest))
         except BaseException:
             environment.close()
             raise
@@ -137,7 +139,7 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _databases(folder: Path, environment: lmdb.Environment) -> dict[str, lmdb._Database]:
+def _databases(folder: Path, environment: lmdb.Environment, oldest: int) -> dict[str, lmdb._Database]:
     found: dict[str, lmdb._Database] = {}
     try:
         if environment.stat()["entries"] == 0:
@@ -152,9 +154,9 @@ def _databases(folder: Path, environment: lmdb.Environment) -> dict[str, lmdb._D
             schema = transaction.get(SCHEMA_KEY, db=found[Table.META])
     except lmdb.Error as error:
         raise store_error(error, folder) from error
-    if schema != SCHEMA_VERSION.to_bytes(4, "big"):
-        got = None if schema is None else int.from_bytes(schema, "big")
-        raise StoreSchema(folder, expected=SCHEMA_VERSION, got=got)
+    got = None if schema is None else int.from_bytes(schema, "big")
+    if got is None or not oldest <= got <= SCHEMA_VERSION:
+        raise StoreSchema(folder, expected=SCHEMA_VERSION, got=got, oldest=OLDEST_SCHEMA)
     return found
 
 

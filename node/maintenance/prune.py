@@ -14,9 +14,9 @@ from typing import Final
 
 from ...consensus.block import Body, SealedHeader
 from ..block_store import StoreDamaged
-from ..chain_index import BODY_DECODE_BYTES_MAX
+from ..chain_index import BODY_DECODE_BYTES_MAX, payload_rows
 from ..chainstate import GROUP_BLOCKS_MAX, PRUNED_KEY
-from ..pruned_body import PRUNED_ROWS_KEY, PrunedBody, RowSum, payload_rows
+from ..pruned_body import PRUNED_ROWS_KEY, PrunedBody, RowSum
 from ..store.lmdb_file import DATA_NAME
 from ..store.lmdb_store import LmdbStore
 from ..store.port import Reader, Store, Writer
@@ -25,7 +25,7 @@ from .damage import at
 from .offline import alone, require_store
 from .progress import Progress, silent
 from .replace import compact
-from .verify_index import rows_of
+from .verify_index import decoded
 
 KEEP_MIN: Final = 1
 """The tip's body always stays."""
@@ -91,7 +91,7 @@ def _drop(start: int, stop: int) -> Callable[[Writer], int]:
                 raise StoreDamaged(block_hash, "body")
             with at(f"body of block {block_hash.hex()}"):
                 body = Body.decode(data, max_bytes=BODY_DECODE_BYTES_MAX)
-                kept_sum = kept_sum.add(payload_rows(rows_of(height, block_hash, body)))
+                kept_sum = kept_sum.add(payload_rows(height, block_hash, decoded(body)))
             stubs = PrunedBody.of(body).encode()
             writer.put(Table.PRUNED, block_hash, stubs)
             writer.delete(Table.BODIES, block_hash)

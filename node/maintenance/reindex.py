@@ -22,7 +22,7 @@ from ..store.errors import StoreCorrupt
 from ..store.lmdb_file import DATA_NAME, check_file, find_damage
 from ..store.lmdb_store import LmdbStore
 from ..store.port import Reader, Writer
-from ..store.schema import Table
+from ..store.schema import OLDEST_SCHEMA, Table
 from .damage import MaintenanceRefused, at
 from .offline import ReadOnlyStore, alone
 from .progress import STEP_ROWS, Progress, silent
@@ -71,7 +71,7 @@ def reindex(folder: Path, progress: Progress = silent) -> Reindexed:
             raise StoreCorrupt(folder / DATA_NAME, expected="sound pages", got=problem)
         with (
             new_file(folder) as work,
-            ReadOnlyStore.open(folder) as source,
+            ReadOnlyStore.open(folder, oldest=OLDEST_SCHEMA) as source,
             source.read() as reader,
             LmdbStore.open(work) as target,
         ):

@@ -27,7 +27,7 @@ from ...consensus.params import Genesis
 from ...consensus.state import TREES, StateView, state_root, sub_roots
 from ...consensus.validation import check_body, check_header, check_seal
 from ..block_store import write_parts
-from ..chain_index import BODY_DECODE_BYTES_MAX, TIP_KEY, write_rows
+from ..chain_index import BODY_DECODE_BYTES_MAX, TIP_KEY, write_index
 from ..chainstate import BASE_KEY, CHECKPOINT_KEY, GENESIS_KEY, NETWORK_KEY, PRUNED_KEY
 from ..store.lmdb_file import DATA_NAME
 from ..store.lmdb_store import LmdbStore
@@ -39,7 +39,7 @@ from .offline import ReadOnlyStore
 from .progress import STEP_ROWS, Progress, silent
 from .replace import new_file, sync_file
 from .snapshot_file import Frame, SnapshotWriter, read_frames
-from .verify_index import rows_of
+from .verify_index import decoded
 from .verify_state import rebuild_trees
 
 _TARGET: Final = struct.Struct(">Q32s32s")
@@ -276,4 +276,4 @@ def _checked_block(begun: _Import, height: int, data: bytes) -> Block:
 def _write_blocks(writer: Writer, blocks: list[Block]) -> None:
     for block in blocks:
         write_parts(writer, block)
-        write_rows(writer, rows_of(block.header.height, block.hash, block.body))
+        write_index(writer, block.header.height, block.hash, decoded(block.body))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..chain_index import TIP_KEY
 from ..chainstate import BASE_KEY, PRUNED_KEY
+from ..runs.directory import live_runs
 from ..store.lmdb_file import DATA_NAME
 from ..store.schema import SCHEMA_VERSION, Table
 from .offline import ReadOnlyStore
@@ -32,6 +33,10 @@ class StoreStats:
     pruned_below: int
     base_height: int
     bodies: int
+    records: int
+    """Registered images."""
+    runs: int
+    """Sorted runs of the record index that a look-up goes through."""
     file_bytes: int
     used_bytes: int
     """Pages that hold something, meta pages included."""
@@ -57,6 +62,7 @@ def read_stats(folder: Path) -> StoreStats:
                     TableStats(name=name, rows=stat["entries"], size_bytes=pages * page, depth=stat["depth"])
                 )
         info = store.environment.info()
+        runs = live_runs(reader)
         file_bytes = (folder / DATA_NAME).stat().st_size
         total = (info["last_pgno"] + 1) * page
         used = sum(table.size_bytes for table in tables) + 2 * page
@@ -67,6 +73,8 @@ def read_stats(folder: Path) -> StoreStats:
             pruned_below=int.from_bytes(reader.get(Table.META, PRUNED_KEY) or b"", "big"),
             base_height=int.from_bytes(reader.get(Table.META, BASE_KEY) or b"", "big"),
             bodies=reader.count(Table.BODIES),
+            records=sum(run.rows for run in runs),
+            runs=len(runs),
             file_bytes=file_bytes,
             used_bytes=used,
             free_bytes=max(total - used, 0),

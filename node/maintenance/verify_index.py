@@ -7,35 +7,38 @@ from collections.abc import Iterable, Iterator
 
 from ...consensus.apply import Checked
 from ...consensus.block import Body
-from ..chain_index import BODY_DECODE_BYTES_MAX, Place, batch_references, block_rows, references
-from ..pruned_body import PAYLOAD_TABLES, PRUNED_ROWS_KEY, PrunedBody, Row, RowSum
+from ..chain_index import (
+    BODY_DECODE_BYTES_MAX,
+    Place,
+    batch_references,
+    block_rows,
+    placed_records,
+    references,
+)
+from ..pruned_body import PRUNED_ROWS_KEY, PrunedBody, Row, RowSum
 from ..store.port import Reader
 from ..store.schema import Table, height_key
 from .damage import StoreDamage, at, check_same
 from .progress import STEP_ROWS
 from .verify import Job, Level
+from .verify_runs import RunsCheck, note_runs
 
 INDEX_TABLES = (
     Table.ACTIVE,
     Table.STATEMENTS,
     Table.BATCHES,
-    Table.PIXELS,
-    Table.FILES,
     Table.LOOKS,
     Table.REFERENCES,
 )
-_HEIGHT_AT = {Table.PIXELS: 32, Table.FILES: 32, Table.LOOKS: 0}
-"""Where the height begins in the keys of tables whose rows are made from the records of batches."""
 
 
-def rows_of(height: int, block_hash: bytes, body: Body) -> Iterator[Row]:
-    """Return the index rows of a block of the active chain; raises DecodeError."""
-    checked = [Checked(statement, statement.decode_payload()) for statement in body.statements]
-    return block_rows(height, block_hash, checked)
+def decoded(body: Body) -> list[Checked]:
+    """Return the statements of a stored body with their payloads; raises DecodeError."""
+    return [Checked(statement, statement.decode_payload()) for statement in body.statements]
 
 
 def pruned_rows(height: int, block_hash: bytes, body: PrunedBody) -> Iterator[Row]:
-    """Return all index rows of a block but those that are made from the records of its batches."""
+    """Return all index rows of a block but those that are made from the payloads of its batches."""
     yield Table.ACTIVE, height_key(height), block_hash
     for index, stub in enumerate(body.stubs):
         place = Place(height, index).encode()
@@ -59,28 +62,35 @@ def read_body(reader: Reader, block_hash: bytes) -> Body:
 def check_indexes(job: Job) -> None:
     """Derive every row from the bodies and look it up; then nothing else may be in the tables."""
     counted: Counter[str] = Counter()
+    runs = RunsCheck(job)
     last = len(job.active)
     for height, block_hash in enumerate(job.active):
-        counted.update(_check_rows(job.reader, height, _block_rows(job, height, block_hash)))
+        counted.update(_check_rows(job.reader, height, _block_rows(job, height, block_hash, runs)))
         if height % STEP_ROWS == 0:
             job.progress("indexes", height, last)
     job.progress("indexes", last, last)
-    dropped = _check_dropped(job)
+    counted.update(_check_dropped(job, runs.dropped))
     for table in INDEX_TABLES:
-        expected, got = counted[table] + dropped[table], job.reader.count(table)
+        expected, got = counted[table], job.reader.count(table)
         if expected != got:
             raise StoreDamage(f"table '{table}'", expected=f"{expected} rows", got=f"{got} rows")
     job.report.note(
         Level.INDEXES, "index rows: derived from bodies, looked up, none besides", sum(counted.values())
     )
+    note_runs(job, runs.finish())
 
 
-def _block_rows(job: Job, height: int, block_hash: bytes) -> Iterable[Row]:
+def _block_rows(job: Job, height: int, block_hash: bytes, runs: RunsCheck) -> Iterable[Row]:
+    """Return the rows of a block but those of its records, which `runs` takes."""
     with at(f"index rows of block {block_hash.hex()}"):
         if 0 < height < job.report.pruned_below:
             kept = PrunedBody.decode(job.reader.get(Table.PRUNED, block_hash) or b"")
+            batches = (stub.header.batch for stub in kept.stubs)
+            runs.add_dropped(height, sum(batch.record_count for batch in batches if batch is not None))
             return list(pruned_rows(height, block_hash, kept))
-        return list(rows_of(height, block_hash, read_body(job.reader, block_hash)))
+        checked = decoded(read_body(job.reader, block_hash))
+        runs.add(height, placed_records(checked))
+        return list(block_rows(height, block_hash, checked))
 
 
 def _check_rows(reader: Reader, height: int, rows: Iterable[Row]) -> Counter[str]:
@@ -93,19 +103,15 @@ def _check_rows(reader: Reader, height: int, rows: Iterable[Row]) -> Counter[str
     return counted
 
 
-def _check_dropped(job: Job) -> Counter[str]:
-    """Rows of dropped records cannot be derived again: their sum was kept when they were dropped."""
+def _check_dropped(job: Job, found: RowSum) -> Counter[str]:
+    """Rows of dropped payloads cannot be derived again: their sum was kept when they were dropped."""
     counted: Counter[str] = Counter()
     if not job.report.pruned_below:
         return counted
-    found = RowSum()
-    for table in sorted(PAYLOAD_TABLES):
-        start = _HEIGHT_AT[Table(table)]
-        for key, value in job.reader.scan(table):
-            if int.from_bytes(key[start : start + 8], "big") < job.report.pruned_below:
-                found = found.add([(table, key, value)])
-                counted[table] += 1
+    for key, value in job.reader.scan(Table.LOOKS, stop=height_key(job.report.pruned_below)):
+        found = found.add([(Table.LOOKS, key, value)])
+        counted[Table.LOOKS] += 1
     kept = RowSum.decode(job.reader.get(Table.META, PRUNED_ROWS_KEY))
     check_same("sum over index rows of dropped bodies", kept.encode(), found.encode())
-    job.report.note(Level.INDEXES, "index rows of dropped records: against their kept sum", found.count)
+    job.report.note(Level.INDEXES, "index rows of dropped payloads: against their kept sum", found.count)
     return counted

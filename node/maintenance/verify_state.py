@@ -7,8 +7,6 @@ the bottom is rebuilt from its entries. Level 4 goes the other way: from block 0
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 from ...consensus import history, merkle, sparse
 from ...consensus.apply import genesis_block
 from ...consensus.block import SealedHeader
@@ -16,7 +14,7 @@ from ...consensus.kv import Bucket, Delta
 from ...consensus.state import TREES, state_root, sub_roots, tree_key
 from ...consensus.validation import connect_block
 from ..store.schema import Table
-from .damage import StoreDamage, at, check_same
+from .damage import StoreDamage, at, check_same, compare_rows
 from .progress import STEP_ROWS
 from .scratch import ScratchState, scratch_state
 from .verify import Job, Level
@@ -124,15 +122,6 @@ def rebuild_trees(
     for size, block_hash in enumerate(ancestors):
         history.append(nodes[Bucket.HISTORY], size, merkle.leaf_hash(block_hash))
     return nodes
-
-
-def compare_rows(place: str, expected: object, got: object) -> None:
-    """Compare two ascending runs of rows in both directions."""
-    for ours, theirs in zip_longest(expected, got):  # type: ignore[call-overload]
-        if ours != theirs:
-            key = min(row[0] for row in (ours, theirs) if row is not None)
-            sides = [row[1] if row is not None and row[0] == key else None for row in (ours, theirs)]
-            check_same(f"{place} {key.hex()}", *sides)
 
 
 def replay_state(job: Job) -> None:

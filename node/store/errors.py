@@ -65,11 +65,12 @@ class StoreSchema(StoreError):
 
     code = "store-schema"
 
-    def __init__(self, path: Path, *, expected: int, got: int | None) -> None:
-        remedy = (
-            "install the newer facechain that wrote it"
-            if got is not None and got > expected
-            else "remove the folder and sync again"
-        )
+    def __init__(self, path: Path, *, expected: int, got: int | None, oldest: int) -> None:
+        if got is not None and got > expected:
+            remedy = "install the newer facechain that wrote it"
+        elif got is not None and got >= oldest:
+            remedy = "start the node: it brings the store to this schema"
+        else:
+            remedy = "remove the folder and sync again"
         found = "none" if got is None else str(got)
         super().__init__(f"{path}: expected store schema {expected}, got {found}; {remedy}")

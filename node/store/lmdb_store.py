@@ -22,7 +22,7 @@ from .lmdb_file import DATA_NAME, check_file
 from .lmdb_transaction import LmdbReader, LmdbWriter, MapIsFull
 from .lock import InstanceLock
 from .port import Reader, Writer
-from .schema import BUCKETS, SCHEMA_KEY, SCHEMA_VERSION, Table
+from .schema import BUCKETS, OLDEST_SCHEMA, RETIRED, SCHEMA_KEY, SCHEMA_VERSION, Table
 
 T = TypeVar("T")
 
@@ -62,9 +62,9 @@ class LmdbStore:
 
     @classmethod
     def open(cls, folder: Path, *, map_bytes: int = MAP_BYTES_INITIAL) -> LmdbStore:
-        """Open the store in `folder`, which is created when missing.
+        """Open the store in `folder`, which is created when missing; one of an older schema is migrated.
 
-        Raises StoreLocked, StoreCorrupt, StoreSchema (another layout version), StoreFull or StoreError.
+        Raises StoreLocked, StoreCorrupt, StoreSchema (a newer layout), StoreFull or StoreError.
         """
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,8 +80,10 @@ class LmdbStore:
                 raise store_error(error, folder) from error
             except OSError as error:
                 raise StoreError(f"{folder}: expected a readable store, got {error.strerror}") from error
+            store = cls(folder=folder, environment=environment, databases=databases, lock=lock)
+            store._migrate()
             undo.pop_all()
-        return cls(folder=folder, environment=environment, databases=databases, lock=lock)
+        return store
 
     @property
     def map_bytes(self) -> int:
@@ -131,6 +133,15 @@ class LmdbStore:
     ) -> None:
         self.close()
 
+    def _migrate(self) -> None:
+        with self.read() as reader:
+            found = int.from_bytes(reader.get(Table.META, SCHEMA_KEY) or b"", "big")
+            is_current = found == SCHEMA_VERSION and not any(map(reader.count, RETIRED))
+        if not is_current:
+            from ..migrations import bring_up_to_date  # noqa: PLC0415 - it works through the port, on any store
+
+            bring_up_to_date(self)
+
     def _attempt(self, change: Callable[[Writer], T], writer: LmdbWriter) -> T:
         """Run `change` once. A full map counts even where `change` caught or replaced the error."""
         try:
@@ -172,7 +183,7 @@ def _environment(folder: Path, map_bytes: int) -> lmdb.Environment:
 
 
 def _databases(folder: Path, environment: lmdb.Environment) -> dict[str, lmdb._Database]:
-    """Open every bucket, creating those that are missing, after the schema version was found to be ours."""
+    """Open every bucket, creating those that are missing, after the schema was found to be ours or older."""
     is_new = environment.stat()["entries"] == 0
     with environment.begin(write=True) as transaction:
         meta = environment.open_db(Table.META.encode(), txn=transaction)
@@ -180,9 +191,9 @@ def _databases(folder: Path, environment: lmdb.Environment) -> dict[str, lmdb._D
         if is_new:
             transaction.put(SCHEMA_KEY, ours, db=meta)
         found = transaction.get(SCHEMA_KEY, db=meta)
-        if found != ours:
-            got = None if found is None else int.from_bytes(found, "big")
-            raise StoreSchema(folder, expected=SCHEMA_VERSION, got=got)
+        got = None if found is None else int.from_bytes(found, "big")
+        if got is None or not OLDEST_SCHEMA <= got <= SCHEMA_VERSION:
+            raise StoreSchema(folder, expected=SCHEMA_VERSION, got=got, oldest=OLDEST_SCHEMA)
         return {bucket: environment.open_db(bucket.encode(), txn=transaction) for bucket in BUCKETS}
 
 

@@ -12,8 +12,14 @@ from typing import Final
 from ...consensus.kv import Bucket
 from .errors import StoreMisuse
 
-SCHEMA_VERSION: Final = 1
-"""Raised with every change to the meaning of a bucket, key or value; a store of another version is refused."""
+SCHEMA_VERSION: Final = 2
+"""Raised with every change to the meaning of a bucket, key or value.
+
+An older store is migrated when it is opened (`node/migrations`), a newer one is refused.
+"""
+
+OLDEST_SCHEMA: Final = 1
+"""The oldest version that is migrated."""
 
 SCHEMA_KEY: Final = b"schema"
 """Key in `Table.META` whose value is the schema version as u32."""
@@ -55,9 +61,16 @@ class Table(StrEnum):
     BATCHES = "batches"
     """author ‖ records root ‖ height u64 ‖ statement index u32 -> statement id"""
     PIXELS = "pixels"
-    """pixel hash ‖ height u64 ‖ statement index u32 ‖ record index u32 -> empty"""
+    """schema 1: pixel hash ‖ height u64 ‖ statement index u32 ‖ record index u32 -> empty; no rows since"""
     FILES = "files"
-    """file hash ‖ height u64 ‖ statement index u32 ‖ record index u32 -> empty"""
+    """schema 1: file hash ‖ height u64 ‖ statement index u32 ‖ record index u32 -> empty; no rows since"""
+    RUNS = "runs"
+    """directory of the runs, see `node/runs/directory.py`"""
+    PIXEL_RUNS = "pixel-runs"
+    """first height u64 of a run ‖ last row of a chunk -> the chunk's rows, in order, each of 48 bytes:
+    pixel hash ‖ height u64 ‖ statement index u32 ‖ record index u32"""
+    FILE_RUNS = "file-runs"
+    """the same with the file hash"""
     LOOKS = "looks"
     """height u64 ‖ statement index u32 -> perceptual column"""
     REFERENCES = "references"
@@ -71,6 +84,9 @@ class Table(StrEnum):
     TESTS = "tests"
     """scratch bucket of the self-check and the tests; never read by the node"""
 
+
+RETIRED: Final = (Table.PIXELS, Table.FILES)
+"""Buckets of an older schema. They are empty; rows that a migration left are removed when the store is opened."""
 
 BUCKETS: Final[tuple[str, ...]] = tuple(sorted({*map(str, Bucket), *map(str, Table)}))
 """Every bucket that a store has; a bucket that the rules add is here without being named above."""

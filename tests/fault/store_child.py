@@ -30,8 +30,8 @@ MAP_BYTES = 1 << 20
 REFUSED = 3
 COMPARED = (
     *Bucket,
-    *(Table.ACTIVE, Table.UNDO, Table.STATEMENTS, Table.BATCHES, Table.PIXELS, Table.FILES, Table.LOOKS),
-    Table.REFERENCES,
+    *(Table.ACTIVE, Table.UNDO, Table.STATEMENTS, Table.BATCHES, Table.LOOKS, Table.REFERENCES),
+    *(Table.RUNS, Table.PIXEL_RUNS, Table.FILE_RUNS),
 )
 
 

@@ -47,7 +47,8 @@ def test_stats_count_rows_and_bytes(folder: Path, stored: StoredChain) -> None:
     tables = {table.name: table for table in found.tables}
     assert (found.height, found.tip) == (8, stored.active[-1].hash)
     assert found.bodies == 1 + len(stored.active) + len(stored.side)
-    assert tables["pixels"].rows == 9
+    assert (found.records, found.runs) == (9, 3)
+    assert tables["pixel-runs"].rows == 3
     assert tables["bodies"].size_bytes > 0
     assert found.used_bytes + found.free_bytes <= found.file_bytes
     assert found.map_bytes >= found.file_bytes
@@ -98,7 +99,14 @@ def test_reindex_makes_the_same_rows(folder: Path, stored: StoredChain) -> None:
     with LmdbStore.open(folder) as store:
 
         def empty(writer: Writer) -> None:
-            for table in (Table.PIXELS, Table.STATEMENTS, Table.UNDO, Table.ROLES, Table.HISTORY):
+            for table in (
+                Table.PIXEL_RUNS,
+                Table.RUNS,
+                Table.STATEMENTS,
+                Table.UNDO,
+                Table.ROLES,
+                Table.HISTORY,
+            ):
                 for key, _ in list(writer.scan(table)):
                     writer.delete(table, key)
 
@@ -177,9 +185,8 @@ def test_a_changed_row_of_a_dropped_payload_is_found(folder: Path, stored: Store
     with LmdbStore.open(folder) as store:
 
         def damage(writer: Writer) -> None:
-            key, value = next(writer.scan(Table.PIXELS))
-            writer.delete(Table.PIXELS, key)
-            writer.put(Table.PIXELS, bytes([key[0] ^ 1]) + key[1:], value)
+            key, value = next(writer.scan(Table.PIXEL_RUNS))
+            writer.put(Table.PIXEL_RUNS, key, value[:31] + bytes([value[31] ^ 1]) + value[32:])
 
         store.transact(damage)
     with pytest.raises(StoreDamage, match="sum over index rows"):

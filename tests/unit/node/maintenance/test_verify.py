@@ -70,7 +70,11 @@ def test_no_store_is_refused_and_none_is_made(tmp_path: Path) -> None:
 
 
 CHANGED = [
-    *(table for table in Table if table not in {Table.PEERS, Table.BANS, Table.TESTS, Table.PRUNED}),
+    *(
+        table
+        for table in Table
+        if table not in {Table.PEERS, Table.BANS, Table.TESTS, Table.PRUNED, Table.PIXELS, Table.FILES}
+    ),
 ]
 
 
@@ -96,6 +100,50 @@ def test_one_changed_row_of_any_table_is_found_by_level_3(
 
     change(tmp_path, damage)
     with pytest.raises((StoreDamage, StoreCorrupt)):
+        check(tmp_path, Level.INDEXES)
+
+
+def claim_more_rows(rows: dict[bytes, bytes]) -> None:
+    key = min(rows)
+    rows[key] = rows[key][:9] + b"\x7f" * 8
+
+
+def forget_the_newest_run(rows: dict[bytes, bytes]) -> None:
+    del rows[max(key for key in rows if key.startswith(b"\x00"))]
+
+
+def pretend_a_merge(rows: dict[bytes, bytes]) -> None:
+    rows[b"\x01\x00" + (1).to_bytes(8, "big")] = rows[min(rows)]
+
+
+@pytest.mark.parametrize("damage", [claim_more_rows, forget_the_newest_run, pretend_a_merge])
+def test_a_directory_that_is_not_that_of_the_chain_is_found(
+    tmp_path: Path, stored: StoredChain, damage: Callable[[dict[bytes, bytes]], None]
+) -> None:
+    def apply(writer: Writer) -> None:
+        before = dict(writer.scan(Table.RUNS))
+        after = dict(before)
+        damage(after)
+        for key in before:
+            writer.delete(Table.RUNS, key)
+        writer.put_many(Table.RUNS, after.items())
+
+    change(tmp_path, apply)
+    with pytest.raises(StoreDamage, match="run"):
+        check(tmp_path, Level.INDEXES)
+
+
+@pytest.mark.parametrize("table", [Table.PIXEL_RUNS, Table.FILE_RUNS])
+def test_rows_that_are_cut_into_other_chunks_are_found(
+    tmp_path: Path, stored: StoredChain, table: Table
+) -> None:
+    def cut(writer: Writer) -> None:
+        key, value = next(writer.scan(table))
+        writer.put(table, key[:8] + value[:48], value[:48])
+        writer.put(table, key, value[48:])
+
+    change(tmp_path, cut)
+    with pytest.raises(StoreDamage, match=f"table '{table}', run of heights 1 to 1"):
         check(tmp_path, Level.INDEXES)
 
 

@@ -16,7 +16,7 @@ from facechain.node.store.errors import StoreCorrupt, StoreError, StoreFull, Sto
 from facechain.node.store.lmdb_file import DATA_NAME, find_damage
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.port import Writer
-from facechain.node.store.schema import SCHEMA_KEY, SCHEMA_VERSION, Table, height_key
+from facechain.node.store.schema import OLDEST_SCHEMA, SCHEMA_KEY, SCHEMA_VERSION, Table, height_key
 
 T = Table.TESTS
 MIB = 1 << 20
@@ -161,8 +161,8 @@ def test_second_open_is_refused_and_leaves_the_first_at_work(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "stored, message",
     [
-        (SCHEMA_VERSION + 1, "expected store schema 1, got 2; install the newer facechain"),
-        (SCHEMA_VERSION - 1, "expected store schema 1, got 0; remove the folder"),
+        (SCHEMA_VERSION + 1, "expected store schema 2, got 3; install the newer facechain"),
+        (OLDEST_SCHEMA - 1, "expected store schema 2, got 0; remove the folder"),
     ],
 )
 def test_other_schema_version_is_refused(tmp_path: Path, stored: int, message: str) -> None:

@@ -15,7 +15,7 @@ from facechain.node.store.memory import MemoryStore
 from facechain.node.store.port import Reader, Store, Writer
 from facechain.node.store.schema import Table
 
-BUCKETS = (Table.TESTS, Table.PIXELS)
+BUCKETS = (Table.TESTS, Table.PIXEL_RUNS)
 SNAPSHOTS_MAX = 3
 
 Model = dict[str, dict[bytes, bytes]]
