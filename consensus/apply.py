@@ -57,12 +57,9 @@ class Checked:
 class Transition:
     """The change that block ``height`` makes to its parent's state, statement by statement."""
 
-    def __init__(
-        self, reader: StateReader, params: Params, network_id: bytes, *, height: int, parent_hash: bytes
-    ) -> None:
+    def __init__(self, reader: StateReader, params: Params, *, height: int, parent_hash: bytes) -> None:
         """Start block ``height`` on the state after its parent, whose hash enters the history."""
         self.params = params
-        self.network_id = network_id
         self.height = height
         self.parent = StateView(reader)
         self.state = State(reader)

@@ -146,7 +146,7 @@ def check_body(header: Header, body: Body, params: Params, *, parent_time_ms: in
         RuleViolation: bad-merkle-root, payload-mismatch, too-many-statements, oversized, author-quota,
             early-heartbeat.
     """
-    sizes = [statement.size_bytes for statement in body.statements]
+    sizes = [(statement.author, statement.size_bytes) for statement in body.statements]
     if body.root() != header.body_root:
         raise RuleViolation("bad-merkle-root", expected=header.body_root.hex(), got=body.root().hex())
     for statement in body.statements:
@@ -155,13 +155,14 @@ def check_body(header: Header, body: Body, params: Params, *, parent_time_ms: in
         raise RuleViolation(
             "too-many-statements", expected=f"at most {params.max_statements}", got=len(sizes)
         )
-    if sum(sizes) > params.max_body_bytes:
+    total = sum(size for _, size in sizes)
+    if total > params.max_body_bytes:
         raise RuleViolation(
-            "oversized", expected=f"a body of at most {params.max_body_bytes} bytes", got=sum(sizes)
+            "oversized", expected=f"a body of at most {params.max_body_bytes} bytes", got=total
         )
     by_author: Counter[bytes] = Counter()
-    for statement, size in zip(body.statements, sizes, strict=True):
-        by_author[statement.author] += size
+    for author, size in sizes:
+        by_author[author] += size
     for author, size in by_author.items():
         if size > params.max_author_bytes:
             raise RuleViolation(
@@ -324,7 +325,7 @@ def connect_block(
         RuleViolation: any rule about version, authority, statements or the state root.
         UpgradeNeeded: the rules of the block's version are not among ``versions``.
     """
-    transition = Transition(reader, params, network_id, height=header.height, parent_hash=header.previous)
+    transition = Transition(reader, params, height=header.height, parent_hash=header.previous)
     check_version(transition, header.version, versions)
     check_producer(
         transition.parent.role(SEALING_ROLE, header.producer), header.producer, height=header.height

@@ -47,7 +47,6 @@ class TemplateBase:
         return Transition(
             self.reader,
             self.params,
-            self.network_id,
             height=self.context.height,
             parent_hash=self.context.parent_hash,
         )

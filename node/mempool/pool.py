@@ -74,7 +74,7 @@ class Mempool:
         self._entries: dict[bytes, Entry] = {}
         self._by_id: dict[bytes, Entry] = {}
         self._authors: dict[bytes, AuthorQueue] = {}
-        self._pending = Pending(params, network_id)
+        self._pending = Pending(params)
         self._arrivals = 0
         self._tip_hash: bytes | None = None
         self._stalled: dict[bytes, int] = {}
@@ -349,7 +349,7 @@ class Mempool:
                 message = f"expected a role for {header.kind.label} at height {tip.height + 1}, got none"
                 return self._cut(queue, index, tip, "unauthorized-author", message)
         try:
-            Pending(self.params, self._network_id).apply(tip, queue.entries[0].checked)
+            Pending(self.params).apply(tip, queue.entries[0].checked)
         except RuleViolation as error:
             return self._on_unusable(queue, tip, error)
         self._stalled.pop(first.leaf, None)
@@ -433,4 +433,4 @@ class Mempool:
             max_statements=params.max_statements if max_statements is None else max_statements,
             max_author_bytes=params.max_author_bytes if max_author_bytes is None else max_author_bytes,
         )
-        return select_statements(self._authors.values(), Pending(params, self._network_id), tip, room)
+        return select_statements(self._authors.values(), Pending(params), tip, room)

@@ -47,9 +47,8 @@ class _Layered:
 class Pending:
     """What a list of statements would change, one after the other, in the block after the tip."""
 
-    def __init__(self, params: Params, network_id: bytes) -> None:
+    def __init__(self, params: Params) -> None:
         self._params = params
-        self._network_id = network_id
         self._writes: dict[Key, dict[bytes, bytes | None]] = {}
         """Key -> value by the leaf that writes it; the latest writer's value counts."""
 
@@ -58,7 +57,6 @@ class Pending:
         transition = Transition(
             _Layered(tip.state.reader, self._writes),
             self._params,
-            self._network_id,
             height=tip.height + 1,
             parent_hash=tip.hash,
         )

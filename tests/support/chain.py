@@ -215,7 +215,6 @@ class ChainBuilder:
         return Transition(
             self.state(parent),
             self.params,
-            self.network_id,
             height=parent.header.height + 1,
             parent_hash=parent.hash,
         )

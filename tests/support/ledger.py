@@ -81,7 +81,6 @@ class Ledger:
         return Transition(
             self.state,
             self.params,
-            self.network_id,
             height=self.height + 1,
             parent_hash=self.blocks[-1].hash,
         )
