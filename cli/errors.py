@@ -126,6 +126,7 @@ KNOWN: Final = {
     "facechain.node.store.errors.StoreError": ExitCode.REFUSED,
     "facechain.node.store.errors.StoreCorrupt": ExitCode.FAILED,
     "facechain.node.block_store.StoreDamaged": ExitCode.FAILED,
+    "facechain.node.self_check.StoreUnsound": ExitCode.FAILED,
     "facechain.node.maintenance.damage.StoreDamage": ExitCode.FAILED,
     "facechain.node.chainstate.ChainMismatch": ExitCode.REFUSED,
     "facechain.node.wire.faults.WireError": ExitCode.UNREACHABLE,

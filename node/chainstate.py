@@ -34,9 +34,11 @@ from .block_store import (
     write_parts,
     write_refused,
 )
-from .chain_index import HEADER_FLAG_BODY, HEADER_FLAG_INVALID, ChainReader
+from .chain_index import ChainReader
 from .clock_watch import ClockWatch
+from .header_load import load_headers
 from .sealing import check_sealer, find_wrongly_sealed
+from .self_check import Marks, StoreUnsound, check_genesis, check_tip, read_mark
 from .store.port import Store, Writer
 from .store.schema import Table
 from .template import Template, TemplateBase, build_template
@@ -139,7 +141,8 @@ class ChainState:
         """Of protocol versions, after the tip."""
         self._genesis_block, self._genesis_delta = genesis_block(genesis)
         self.tree = BlockTree(self._genesis_block.sealed, genesis.params, versions=versions)
-        self._headers: dict[bytes, SealedHeader] = {}
+        self._headers: dict[bytes, bytes] = {}
+        """Headers whose bodies are not here, encoded with their seals: less than half the memory of objects."""
         self._pending: dict[bytes, Block] = {}
         self._pending_bytes = 0
         self.headers_limit = HEADERS_WAITING_MAX
@@ -164,11 +167,15 @@ class ChainState:
 
         Raises:
             ChainMismatch: the store holds another network.
+            StoreUnsound: the stored chain contradicts itself.
             UpgradeNeeded: it holds blocks of a protocol version that is not among `versions`.
         """
         chain = cls(store, genesis, policy or ChainPolicy(), versions=versions)
         with store.read() as reader:
             stored = reader.get(Table.META, NETWORK_KEY)
+            begun = reader.count(Table.HEADERS) > 0
+        if stored is None and begun:
+            raise StoreUnsound("meta 'network'", expected=chain.network_id.hex(), got="nothing")
         if stored is None:
             store.transact(chain._write_genesis)
         elif stored != chain.network_id:
@@ -177,7 +184,7 @@ class ChainState:
                 f"data directory: expected network {chain.network_id.hex()}, got {stored.hex()}; "
                 "use another --data-dir or the genesis file of that network",
             )
-        chain._load_tree()
+        chain._load()
         chain.advance()
         return chain
 
@@ -186,30 +193,22 @@ class ChainState:
         writer.put(Table.META, GENESIS_KEY, self.genesis.encode())
         write_connected(writer, self._genesis_block, self._genesis_delta, ())
 
-    def _load_tree(self) -> None:
-        """Rebuild the header tree in order of height, since a parent must come first.
-
-        A row whose parent is not stored (a crash came between a child and its parent) is passed over: peers
-        send both again.
-        """
+    def _load(self) -> None:
+        """Build the header tree from the store, and check what the next block would stand on."""
         with self.store.read() as reader:
-            rows = [(SealedHeader.decode(row[:-1]), row[-1]) for _, row in reader.scan(Table.HEADERS)]
-            tip = ChainReader(reader).tip_hash()
-            checkpoint = reader.get(Table.META, CHECKPOINT_KEY)
-            self.pruned_below = int.from_bytes(reader.get(Table.META, PRUNED_KEY) or b"", "big")
-            self.base_height = int.from_bytes(reader.get(Table.META, BASE_KEY) or b"", "big")
+            check_genesis(reader.get(Table.META, GENESIS_KEY), self.network_id)
+            load_headers(reader, self.tree)
+            height = self.tree.tip.height
+            marks = Marks(
+                checkpoint=read_mark(reader, CHECKPOINT_KEY, highest=height),
+                pruned_below=read_mark(reader, PRUNED_KEY, highest=height),
+                base=read_mark(reader, BASE_KEY, highest=height),
+            )
+            check_tip(reader, self.tree.active, marks)
             self.schedule = StateView(reader).schedule()
-        rows.sort(key=lambda row: row[0].height)
-        for sealed, flags in rows[1:]:
-            if self.tree.get(sealed.header.previous) is None:
-                continue
-            node = self.tree.restore(sealed)
-            if flags & HEADER_FLAG_INVALID:
-                self.tree.mark_invalid(node)
-            elif flags & HEADER_FLAG_BODY:
-                self.tree.mark_body(node)
-        self.tree.set_tip(self.tree.nodes[tip])
-        self.checkpoint_height = 0 if checkpoint is None else int.from_bytes(checkpoint, "big")
+        self.checkpoint_height = marks.checkpoint
+        self.pruned_below = marks.pruned_below
+        self.base_height = marks.base
 
     @property
     def lowest_fork(self) -> int:
@@ -273,7 +272,7 @@ class ChainState:
         parent = self.tree.nodes[sealed.header.previous]
         check_sealer(self.tree, self.store, parent, sealed.header.producer)
         node = self.tree.restore(sealed)
-        self._headers[node.hash] = sealed
+        self._headers[node.hash] = sealed.encode()
         if len(self._headers) > self.headers_limit:
             self._forget_headers(node)
         return node
@@ -462,9 +461,9 @@ class ChainState:
         for block in self._pending.values():
             write_parts(writer, block)
             for node in self.tree.nodes[block.hash].ancestors():
-                sealed = self._headers.get(node.hash)
-                if sealed is not None and writer.get(Table.HEADERS, node.hash) is None:
-                    write_header(writer, sealed)
+                waiting = self._headers.get(node.hash)
+                if waiting is not None and writer.get(Table.HEADERS, node.hash) is None:
+                    write_header(writer, SealedHeader.decode(waiting))
                 elif node.linked:
                     break
 
@@ -498,11 +497,12 @@ class ChainState:
 
     def sealed_header(self, block_hash: bytes) -> SealedHeader | None:
         """Return a known header with its seal."""
-        waiting = self._pending.get(block_hash)
+        block = self._pending.get(block_hash)
+        if block is not None:
+            return block.sealed
+        waiting = self._headers.get(block_hash)
         if waiting is not None:
-            return waiting.sealed
-        if block_hash in self._headers:
-            return self._headers[block_hash]
+            return SealedHeader.decode(waiting)
         with self.snapshot() as chain:
             return chain.sealed_header(block_hash)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...consensus.apply import genesis_block
-from ...consensus.block import SEALED_HEADER_BYTES, Body, Header, SealedHeader
+from ...consensus.block import Body, Header, SealedHeader
 from ...consensus.chain import BlockTree
 from ...consensus.errors import DecodeError
 from ...consensus.kinds import Kind
@@ -13,18 +13,14 @@ from ...consensus.state import StateView
 from ...consensus.statement import Statement
 from ...consensus.validation import check_body, check_header, check_payload_hash, check_seal, check_statement
 from ...consensus.work import meets_target
-from ..chain_index import BODY_DECODE_BYTES_MAX, HEADER_FLAG_BODY, HEADER_FLAG_INVALID
+from ..chain_index import BODY_DECODE_BYTES_MAX, HEADER_FLAG_BODY
 from ..chainstate import CHECKPOINT_KEY
+from ..header_load import FLAGS, ROW_BYTES
 from ..pruned_body import PrunedBody
 from ..store.schema import Table, height_key
 from .damage import StoreDamage, at, check_same
 from .progress import STEP_ROWS
 from .verify import Job, Level
-
-FLAGS = frozenset({0, HEADER_FLAG_INVALID, HEADER_FLAG_BODY})
-"""Every header row is one of: body not here, refused, body here (or dropped by pruning)."""
-
-HEADER_ROW_BYTES = SEALED_HEADER_BYTES + 1
 
 
 def check_headers(job: Job) -> None:
@@ -43,7 +39,7 @@ def check_headers(job: Job) -> None:
     job.progress("headers", len(headers), len(headers))
     _check_active(job, {sealed.hash: (sealed, flags) for sealed, flags in headers})
     what = "headers: hash, link, height, work, time and seal"
-    job.report.note(Level.FILE, what, len(headers), len(headers) * HEADER_ROW_BYTES)
+    job.report.note(Level.FILE, what, len(headers), len(headers) * ROW_BYTES)
 
 
 def _read_header(key: bytes, row: bytes) -> tuple[SealedHeader, int]:

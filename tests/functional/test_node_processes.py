@@ -8,6 +8,8 @@ import pytest
 
 from facechain.cli.testnet_founding import PRODUCER, found_testnet
 from facechain.cli.testnet_record import NetworkRecord
+from facechain.node.store.lmdb_store import LmdbStore
+from facechain.node.store.schema import Table, height_key
 from support.deadline import wait_until
 from support.node_processes import NodeProcess, error_line, run_command
 
@@ -148,6 +150,23 @@ def test_a_store_of_another_network_is_one_clear_line(network: NetworkRecord, tm
     line = error_line(done)
     assert other.network_id.hex() in line
     assert network.network_id.hex() in line
+
+
+def test_a_damaged_store_is_exit_2_and_the_advice_works(network: NetworkRecord) -> None:
+    with make_node(network, 1, *MINE) as node:
+        node.wait_for(lambda status: status.height >= 2, seconds=20, what="two blocks")
+        assert node.end() == 0
+    with LmdbStore.open(node.data_dir / "store") as store:
+        store.transact(lambda writer: writer.delete(Table.ACTIVE, height_key(1)))
+    done = run_command(*NodeProcess(node.data_dir, network.genesis_file).arguments)
+    assert done.returncode == 2
+    line = error_line(done)
+    assert "active chain at height 1: expected the block's hash" in line
+    assert "facechain db reindex" in line
+    assert run_command("db", "verify", "--data-dir", str(node.data_dir)).returncode == 2
+    assert run_command("db", "reindex", "--data-dir", str(node.data_dir)).returncode == 0
+    with make_node(network, 1) as node:
+        assert node.status().height >= 2
 
 
 def test_a_node_that_is_down_is_exit_4(network: NetworkRecord) -> None:
