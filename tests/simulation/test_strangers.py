@@ -11,13 +11,17 @@ from typing import cast
 import pytest
 
 from facechain.consensus.block import Block
+from facechain.consensus.errors import ConsensusError
+from facechain.consensus.light import LightClient
 from facechain.consensus.payloads import Cancel
 from facechain.node.chainstate import ChainState
+from facechain.node.light_proofs import prove_headers
 from facechain.node.protocol.sync import Synchronizer
 from facechain.node.wire import messages as wire
-from support.chain import SUBMITTER, ChainBuilder, make_genesis
+from support.chain import STRANGER, SUBMITTER, ChainBuilder, make_genesis
 from support.gossip import Gossip, SimulatedNode
-from support.strangers import ShownChain, line_to, strangers_line
+from support.light import prove_header, proven
+from support.strangers import ShownChain, forged_state, line_to, strangers_line
 
 HONEST, VICTIM, STRANGER_NODE, BEHIND = range(4)
 HEIGHT = 12
@@ -126,6 +130,40 @@ def test_a_branch_on_a_stale_block_keeps_no_node_waiting(withheld: str, seed: in
     else:
         assert scene.victim.chain.tree.best_header.hash == branch[-1].hash
     scene.check_honest()
+
+
+@pytest.mark.parametrize("fork", [0, 5, HEIGHT])
+@pytest.mark.parametrize("stranger_first", [True, False])
+def test_a_light_client_follows_the_honest_node_whatever_a_stranger_shows(
+    fork: int, *, stranger_first: bool
+) -> None:
+    scene = Scene(fork)
+    below = [scene.builder.genesis_block, *scene.honest][fork]
+    branch = scene.show(below, withheld="all")
+    client = LightClient.from_genesis(scene.builder.genesis)
+    forged = forged_state(scene.builder, below, STRANGER)
+    # The part below the fork is honest; on top of it the stranger proves its role under states of its own making.
+    shown = [*proven(scene.builder, scene.honest[:fork]), *(prove_header(item, forged) for item in branch)]
+
+    def hear_the_stranger() -> None:
+        refused = []
+        for item in shown:
+            try:
+                client.accept(item, now_ms=scene.net.now_ms)
+            except ConsensusError as error:
+                refused.append(error.code)
+        assert refused == ["bad-proof", *["missing-parent"] * (len(branch) - 1)]
+
+    if stranger_first:
+        hear_the_stranger()
+    with scene.net.nodes[HONEST].chain.snapshot() as reader:
+        for item in prove_headers(reader, 1, HEIGHT):
+            client.accept(item, now_ms=scene.net.now_ms)
+    if not stranger_first:
+        hear_the_stranger()
+    assert client.tip.hash == scene.honest[-1].hash
+    assert len(client.nodes) == HEIGHT + 1
+    assert len(branch) > HEIGHT
 
 
 def _asks(message: wire.Message) -> bool:

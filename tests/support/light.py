@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from facechain.consensus.block import Block, Header
-from facechain.consensus.kinds import SEALING_ROLE
+from facechain.consensus.kinds import SEALING_ROLE, Role
 from facechain.consensus.kv import StateReader
 from facechain.consensus.light import ProvenHeader, TrustedStart
+from facechain.consensus.payloads import RoleApproval
 from facechain.consensus.state import prove_history, sub_roots
 from facechain.consensus.state_proof import prove_role_entry
 
-from .chain import ChainBuilder
+from .chain import ADMIN, PRODUCER, ChainBuilder, keys, make_genesis
+from .statements import grant, revoke, rotation
+
+SECOND, NEWCOMER, ROTATED = keys(3, start=70)
+"""A second administrator, a producer who comes and goes, and the key that the first producer changes to."""
 
 
 def prove_header(block: Block, parent_state: StateReader) -> ProvenHeader:
@@ -49,3 +54,23 @@ def trusted_start(builder: ChainBuilder, block: Block, *, ancestors: int = 10) -
         first=first,
         first_path=prove_history(state, 1) if block.header.height > 1 else (),
     )
+
+
+def authority_story() -> ChainBuilder:
+    """Mine a chain on which producers are granted, revoked and rotated; whoever may seal seals in turn."""
+    chain = ChainBuilder(make_genesis(administrators=(ADMIN, SECOND), quorum=2))
+    for _ in range(3):
+        chain.mine()
+    for change in (grant(Role.PRODUCER, NEWCOMER), revoke(Role.PRODUCER, NEWCOMER)):
+        proposal = chain.statement(ADMIN, change)
+        chain.mine([proposal, chain.statement(SECOND, RoleApproval(proposal=proposal.id))])
+        if change.action.label == "grant":
+            chain.mine(key=NEWCOMER)
+            chain.mine(key=PRODUCER)
+            chain.mine(key=NEWCOMER)
+    chain.mine()
+    handover = rotation(PRODUCER, ROTATED, chain.network_id)
+    chain.mine([chain.statement(PRODUCER, handover)])
+    for _ in range(15):
+        chain.mine(key=ROTATED)
+    return chain

@@ -16,15 +16,20 @@ from facechain.consensus.errors import DecodeError, ProofError, RuleViolation, T
 from facechain.consensus.kinds import Role
 from facechain.consensus.light import LightClient, ProvenHeader, TrustedStart
 from facechain.consensus.params import Genesis
-from facechain.consensus.payloads import KeyRotate, RoleApproval
 from facechain.consensus.state_proof import HeaderProof, RoleProof
-from support.chain import ADMIN, PRODUCER, STRANGER, ChainBuilder, keys, make_genesis, seed
-from support.light import active_blocks, prove_header, proven, trusted_start
-from support.statements import grant, revoke, rotation
+from support.chain import PRODUCER, STRANGER, ChainBuilder, make_genesis, seed
+from support.light import (
+    NEWCOMER,
+    ROTATED,
+    active_blocks,
+    authority_story,
+    prove_header,
+    proven,
+    trusted_start,
+)
 from support.strangers import forged_state, strangers_line
 from support.vectors import load
 
-SECOND, NEWCOMER, ROTATED = keys(3, start=70)
 NOW_MS = 2 * make_genesis().time_ms
 
 
@@ -51,23 +56,7 @@ def line(builder: ChainBuilder, count: int) -> LightClient:
 
 @cache
 def story() -> ChainBuilder:
-    """Producers are granted, revoked and rotated; whoever may seal seals in turn."""
-    chain = ChainBuilder(make_genesis(administrators=(ADMIN, SECOND), quorum=2))
-    for _ in range(3):
-        chain.mine()
-    for change in (grant(Role.PRODUCER, NEWCOMER), revoke(Role.PRODUCER, NEWCOMER)):
-        proposal = chain.statement(ADMIN, change)
-        chain.mine([proposal, chain.statement(SECOND, RoleApproval(proposal=proposal.id))])
-        if change.action.label == "grant":
-            chain.mine(key=NEWCOMER)
-            chain.mine(key=PRODUCER)
-            chain.mine(key=NEWCOMER)
-    chain.mine()
-    handover: KeyRotate = rotation(PRODUCER, ROTATED, chain.network_id)
-    chain.mine([chain.statement(PRODUCER, handover)])
-    for _ in range(15):
-        chain.mine(key=ROTATED)
-    return chain
+    return authority_story()
 
 
 def test_follows_grants_revocations_and_rotations_from_the_genesis() -> None:
