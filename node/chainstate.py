@@ -49,7 +49,7 @@ PENDING_BYTES_MAX = 64 * 2**20
 GROUP_BLOCKS_MAX = 256
 """Blocks that one transaction connects during catch-up."""
 
-GROUP_BYTES_MAX = 32 * 2**20
+GROUP_BYTES_MAX = 16 * 2**20
 """Bytes of waiting bodies that one transaction connects during catch-up, so that none takes too long."""
 
 HEADERS_WAITING_MAX = 200_000
