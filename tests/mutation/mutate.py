@@ -51,13 +51,13 @@ class Mutant:
     status: str
 
 
-def tests_of(module: str) -> list[str]:
+def suite_of(module: str) -> list[str]:
     """Return the test files that a module's mutants meet."""
     own = sorted(path.relative_to(ROOT) for path in (ROOT / UNIT).glob(f"test_{Path(module).stem}*.py"))
     return [*map(str, own), *EXTRA_TESTS.get(module, ())]
 
 
-def copy_sources(folder: Path, *, working_tree: bool) -> None:
+def copy_sources(folder: Path, commit: str, *, working_tree: bool) -> None:
     """Lay the project out in `folder` as mutmut wants it: one real package in `src`."""
     if working_tree:
         command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -67,7 +67,7 @@ def copy_sources(folder: Path, *, working_tree: bool) -> None:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
     else:
-        archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
         subprocess.run(["tar", "-x"], cwd=folder, check=True, input=archive)
     package = folder / "src" / "facechain"
     package.mkdir(parents=True)
@@ -82,7 +82,7 @@ def configure(folder: Path, module: str) -> None:
     settings = {
         "source_paths": ["src"],
         "only_mutate": [f"src/facechain/{module}"],
-        "pytest_add_cli_args_test_selection": tests_of(module),
+        "pytest_add_cli_args_test_selection": suite_of(module),
         "pytest_add_cli_args": ["-p", "no:cacheprovider", "--hypothesis-seed=0"],
         # CPU seconds: twice (1 + the tests' own) times this.
         "timeout_multiplier": ["3"],
@@ -144,7 +144,7 @@ def examine(module: str, *, workers: int, working_tree: bool) -> dict[str, Any]:
     )
     with tempfile.TemporaryDirectory(prefix="facechain-mutate-") as name:
         folder = Path(name)
-        copy_sources(folder, working_tree=working_tree)
+        copy_sources(folder, commit, working_tree=working_tree)
         configure(folder, module)
         mutmut(folder, "run", "--max-children", str(workers))
         ends, survivors = read_mutants(folder)
@@ -159,7 +159,7 @@ def examine(module: str, *, workers: int, working_tree: bool) -> dict[str, Any]:
         change = f"  - {mutant.was}\n  + {mutant.becomes}\n"
         sys.stderr.write(f"{module} {mutant.function} ({mutant.status})\n{change}")
     return {
-        "commit": commit.stdout.strip() + (" with changes" if working_tree else ""),
+        "commit": commit + (" with changes" if working_tree else ""),
         "mutants": ends.total(),
         "killed": ends["killed"],
         "timeout": ends["timeout"],
@@ -182,7 +182,7 @@ def main() -> None:
     options = parser.parse_args()
     summary: dict[str, Any] = {}
     for module in options.modules:
-        if not (ROOT / module).is_file() or not tests_of(module):
+        if not (ROOT / module).is_file() or not suite_of(module):
             parser.error(f"module: expected one with tests, as consensus/work.py, got {module}")
         entry = examine(module, workers=options.workers, working_tree=options.working_tree)
         summary[module] = {name: value for name, value in entry.items() if isinstance(value, int)}
