@@ -31,7 +31,7 @@ from .mempool.limits import DEFAULT_LIMITS
 from .moves import Moves
 from .store.errors import StoreError
 from .store.port import Writer
-from .store.schema import Table
+from .store.schema import PROBE_KEY, Table
 from .template import Template
 
 T = TypeVar("T")
@@ -48,9 +48,23 @@ Refused = tuple[bytes, ConsensusError]
 OnRelayed = Callable[[Sequence[Relayed]], None]
 """Told of statements that waited for another one and were tried again."""
 
-PROBE_KEY = b"probe"
+PROBE_BYTES = 2**20
+"""Room that a store which failed must have to count as working again: a statement and what it brings along."""
 
 _log = logging.getLogger(__name__)
+
+
+class StorePaused(StoreError):
+    """The store fails at present, so nothing new is taken; it is tried again by itself."""
+
+    code = "store-unavailable"
+
+    def __init__(self, trouble: StoreError) -> None:
+        """Name what the store failed at."""
+        super().__init__(
+            f"nothing new is taken until the store works again: {trouble.diagnostics()}; it is tried again by "
+            "itself"
+        )
 
 
 class ChainRunner:
@@ -63,6 +77,12 @@ class ChainRunner:
         self.intake = Intake(chain, mempool)
         self.trouble: StoreError | None = None
         """Why the store does not take changes at present; None while it does."""
+        self.trouble_since_ms = 0
+        """When the trouble began, Unix milliseconds."""
+        self.on_trouble: Callable[[], None] = lambda: None
+        """Told when trouble begins and when it ends."""
+        self._works = asyncio.Event()
+        self._works.set()
         self._clock_ms = clock_ms
         self._lock = asyncio.Lock()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chain-writer")
@@ -127,10 +147,29 @@ class ChainRunner:
         try:
             return await change
         except StoreError as error:
-            if self.trouble is None:
-                _log.critical("the store fails, nothing new is taken until it works again: %s", error)
-            self.trouble = error
+            self._note_trouble(error)
             raise
+
+    def _note_trouble(self, error: StoreError) -> None:
+        is_new, self.trouble = self.trouble is None, error
+        if is_new:
+            self._works.clear()
+            self.trouble_since_ms = self._clock_ms()
+            _log.critical("the store fails, nothing new is taken until it works again: %s", error)
+            _guarded(self.on_trouble, "telling of the store's failure")
+
+    def check_works(self) -> None:
+        """Refuse new work while the store fails: trying each time would fail each time.
+
+        Raises:
+            StorePaused: it fails at present.
+        """
+        if self.trouble is not None:
+            raise StorePaused(self.trouble)
+
+    async def until_it_works(self) -> None:
+        """Wait while the store fails."""
+        await self._works.wait()
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -146,15 +185,23 @@ class ChainRunner:
             if self.trouble is not None:
                 _log.warning("the store works again")
                 self.trouble = None
+                self._works.set()
+                _guarded(self.on_trouble, "telling that the store works")
 
     def _probe(self) -> None:
-        """Make a durable change that leaves nothing behind: it fails as long as the disk is full or broken."""
+        """Write something and remove it again: that fails as long as the disk is full or broken.
 
-        def change(writer: Writer) -> None:
-            writer.put(Table.META, PROBE_KEY, b"")
+        Two transactions, since one would leave nothing to write; a death in between leaves the row.
+        """
+
+        def write(writer: Writer) -> None:
+            writer.put(Table.META, PROBE_KEY, bytes(PROBE_BYTES))
+
+        def remove(writer: Writer) -> None:
             writer.delete(Table.META, PROBE_KEY)
 
-        self.chain.store.transact(change)
+        self.chain.store.transact(write)
+        self.chain.store.transact(remove)
 
     # Blocks.
 

@@ -35,11 +35,20 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(row, ensure_ascii=False)
 
 
+class PatientFileHandler(RotatingFileHandler):
+    """Leaves lines out while the disk takes none; they go to standard error all the same."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """Pass over what the disk refuses, without a traceback for each line."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def start_logging(path: Path, *, level: str, as_json: bool) -> None:
     """Send this process's log to the file and to standard error."""
     formatter = JsonFormatter() if as_json else logging.Formatter(_LINE, _DATE)
     handlers: tuple[logging.Handler, ...] = (
-        RotatingFileHandler(path, maxBytes=LOG_FILE_BYTES_MAX, backupCount=LOG_FILES_KEPT, encoding="utf-8"),
+        PatientFileHandler(path, maxBytes=LOG_FILE_BYTES_MAX, backupCount=LOG_FILES_KEPT, encoding="utf-8"),
         logging.StreamHandler(sys.stderr),
     )
     root = logging.getLogger("facechain")

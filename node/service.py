@@ -23,8 +23,8 @@ from ..consensus.signing import LedgerKey, NodeKey
 from ..consensus.statement import Statement
 from ..consensus.upgrade import SUPPORTED_VERSIONS
 from .api.context import ApiConfig
-from .api.events import EventHub, ReceiptChanged, TipChanged
-from .api.port import NodeStatus, PeerInfo
+from .api.events import EventHub, ReceiptChanged, StoreChanged, TipChanged
+from .api.port import NodeStatus, PeerInfo, StoreTrouble
 from .api.server import ApiServer
 from .chain_runner import ChainRunner
 from .chainstate import ChainPolicy, ChainState, ChainUpdate
@@ -51,9 +51,6 @@ RATE_WINDOW_SECONDS = 10.0
 """Blocks per second are those of this long a time."""
 
 BOOK_SAVE_SECONDS = 30.0
-
-MINING_RETRY_SECONDS = 2.0
-"""How long the miner waits after the store failed."""
 
 _log = logging.getLogger(__name__)
 
@@ -130,6 +127,7 @@ class Node:
         self.version_watch = VersionWatch(chain)
         self._started = time.monotonic()
         self.runner.subscribe(self._on_update)
+        self.runner.on_trouble = self._on_trouble
         if self.miner is not None:
             self.hub.on_admitted = self.miner.on_statements
 
@@ -285,13 +283,13 @@ class Node:
             _log.warning("the address book is not saved: %s", error)
 
     async def _mine(self, miner: MinerController) -> None:
-        """Mine; when the store fails, wait and go on."""
+        """Mine; while the store fails, wait."""
         while True:
+            await self.runner.until_it_works()
             try:
                 await miner.run()
             except StoreError as error:
                 _log.warning("mining waits for the store: %s", error)
-                await asyncio.sleep(MINING_RETRY_SECONDS)
 
     # What happens.
 
@@ -329,6 +327,11 @@ class Node:
         if self.miner is not None:
             self.miner.on_new_tip(tip.hash)
 
+    def _on_trouble(self) -> None:
+        trouble = self.store_trouble()
+        reason = None if trouble is None else trouble.reason
+        self.events.publish(StoreChanged(ok=trouble is None, reason=reason))
+
     # The port of API and miner.
 
     @property
@@ -349,7 +352,12 @@ class Node:
         await self.runner.call(lambda: None)
 
     async def submit(self, statements: Sequence[Statement]) -> Sequence[Submission]:
-        """Take statements into the durable mempool and tell peers."""
+        """Take statements into the durable mempool and tell peers.
+
+        Raises:
+            StoreError: the store fails, and nothing was acknowledged.
+        """
+        self.runner.check_works()
         answers = await self.runner.submit(statements)
         self.hub.announce_statements(item.statement for item in answers if item.queued and not item.known)
         if self.miner is not None and answers:
@@ -357,7 +365,8 @@ class Node:
         return answers
 
     async def mining_situation(self, producer: bytes) -> MiningSituation:
-        """Return what the tip says about the next block by ``producer``."""
+        """Return what the tip says about the next block by ``producer``, once the store works."""
+        await self.runner.until_it_works()
 
         def look() -> MiningSituation:
             with self.chain.view() as view:
@@ -397,6 +406,13 @@ class Node:
             mining=self.miner is not None,
             hash_rate=0.0 if self.workers is None else self.workers.hashes_per_second,
         )
+
+    def store_trouble(self) -> StoreTrouble | None:
+        """Return why the store takes no changes; None while it does."""
+        trouble = self.runner.trouble
+        if trouble is None:
+            return None
+        return StoreTrouble(reason=trouble.diagnostics(), since_ms=self.runner.trouble_since_ms)
 
     def peers(self) -> Sequence[PeerInfo]:
         """Return the connected peers."""

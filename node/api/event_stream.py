@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from .context import SECURITY_HEADERS, ApiContext, context_of
-from .events import Event, Subscription, TipChanged, TooManyListeners
+from .events import Event, StoreChanged, Subscription, TipChanged, TooManyListeners
 from .limits import EVENT_KEEPALIVE_SECONDS, RETRY_AFTER_SECONDS
 from .parameters import read_hash
 from .problems import ApiProblem
@@ -30,6 +30,8 @@ def event_view(event: Event) -> tuple[str, dict[str, Any]]:
             "statements": event.statements,
             "disconnected": event.disconnected,
         }
+    if isinstance(event, StoreChanged):
+        return "store", {"state": "ok" if event.ok else "failing", "reason": event.reason}
     return "receipt", {
         "id": event.id.hex(),
         "receipt": event.receipt,

@@ -48,7 +48,16 @@ class ReceiptChanged:
     """The rule, when it was dropped."""
 
 
-Event = TipChanged | ReceiptChanged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChanged:
+    """The store began to fail, or works again."""
+
+    ok: bool
+    reason: str | None
+    """Why it fails."""
+
+
+Event = TipChanged | ReceiptChanged | StoreChanged
 
 
 class Subscription:

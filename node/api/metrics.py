@@ -53,6 +53,11 @@ class _NodeCollector:
         yield GaugeMetricFamily(
             f"{PREFIX}_event_listeners", "Open event streams", value=float(len(self._node.events))
         )
+        yield GaugeMetricFamily(
+            f"{PREFIX}_store_failing",
+            "1 while the store takes no changes, as on a full disk",
+            value=float(status["store"]["state"] != "ok"),
+        )
         upgrade = status["upgrade"]
         yield GaugeMetricFamily(
             f"{PREFIX}_upgrade_height",

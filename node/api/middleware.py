@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ...consensus.errors import ConsensusError
+from ..chain_runner import StorePaused
 from ..store.errors import StoreError
 from ..wire.limits import MAX_HTTP_BODY_BYTES
 from .context import SECURITY_HEADERS, ApiContext, context_of
@@ -64,8 +65,14 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         response = _http_problem(request, error).response()
     except StoreError as error:
-        _log.exception("%s %s: the store failed", request.method, request.path)
-        response = ApiProblem(503, "store-unavailable", str(error), headers={"Retry-After": "10"}).response()
+        _log.log(
+            logging.DEBUG if isinstance(error, StorePaused) else logging.ERROR,
+            *("%s %s: the store failed: %s", request.method, request.path, error),
+        )
+        seconds = str(RETRY_AFTER_SECONDS)
+        response = ApiProblem(
+            503, "store-unavailable", str(error), headers={"Retry-After": seconds}
+        ).response()
     except ConsensusError as error:
         response = problem_of(error).response()
     except Exception:  # noqa: BLE001 - a fault in one handler is one 500, not the node's end

@@ -54,6 +54,15 @@ class NodeStatus:
     """Hashes per second, 0 when not mining."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreTrouble:
+    """The store takes no changes at present."""
+
+    reason: str
+    since_ms: int
+    """Unix time."""
+
+
 class NodePort(Protocol):
     """A running node, as the API sees it. All members are used on the event loop's thread."""
 
@@ -78,6 +87,10 @@ class NodePort(Protocol):
 
     def status(self) -> NodeStatus:
         """Return what the node knows of itself now."""
+        ...
+
+    def store_trouble(self) -> StoreTrouble | None:
+        """Return why the store takes no changes; None while it does."""
         ...
 
     def peers(self) -> Sequence[PeerInfo]:

@@ -18,6 +18,7 @@ from .limits import (
     LOOK_MATCH_DISTANCE,
     LOOKS_FOUND_DEFAULT,
     LOOKS_FOUND_MAX,
+    RETRY_AFTER_SECONDS,
 )
 from .objects import media_type
 from .parameters import path_hash, query_uint, read_hash, read_uint, wants_bytes
@@ -246,6 +247,15 @@ async def get_metrics(request: web.Request) -> web.Response:
 
 
 async def get_health(request: web.Request) -> web.Response:
-    """Answer 200 while the node can read its chain; never needs a token."""
-    height = await context_of(request).reader.view(lambda snapshot: snapshot.height)
+    """Answer 200 while the node can read its chain and write to it; never needs a token."""
+    context = context_of(request)
+    height = await context.reader.view(lambda snapshot: snapshot.height)
+    trouble = context.node.store_trouble()
+    if trouble is not None:
+        raise ApiProblem(
+            503,
+            "store-unavailable",
+            f"the chain can be read to height {height}, but the store takes no changes: {trouble.reason}",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
     return web.json_response({"status": "ok", "height": height})

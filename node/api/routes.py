@@ -158,7 +158,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         access=Access.WRITE,
         takes=(write.ONE, write.MANY),
         statuses=(200, 202, 207),
-        errors=(403, 408, 409, 413, 415, 422, 429),
+        errors=(403, 408, 409, 413, 415, 422, 429, 503),
     ),
     _get(
         "/v1/objects/{hash}",
@@ -186,6 +186,12 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(503,),
     ),
     _get("/metrics", read.get_metrics, "Prometheus metrics", answers=("text/plain",)),
-    _get("/healthz", read.get_health, "Whether the node can read its chain", access=Access.OPEN),
+    _get(
+        "/healthz",
+        read.get_health,
+        "Whether the node can read its chain and write to it",
+        access=Access.OPEN,
+        errors=(503,),
+    ),
 )
 """Every route of the API but the document that is made of this table."""

@@ -182,6 +182,13 @@ async def put_object(request: web.Request) -> web.Response:
         created = await context.reader.run(lambda: objects.put(digest, data))
     except ConsensusError as error:
         raise problem_of(error) from error
+    except OSError as error:
+        raise ApiProblem(
+            507,
+            "object-folder",
+            f"expected room for an image of {len(data)} bytes, got: {error.strerror or error}",
+            expected=len(data),
+        ) from error
     return web.json_response({"hash": digest.hex(), "size_bytes": len(data)}, status=201 if created else 200)
 
 

@@ -20,13 +20,16 @@ from ..pruned_body import PRUNED_ROWS_KEY
 from ..store.errors import StoreCorrupt
 from ..store.lmdb_file import DATA_NAME, check_file, find_damage
 from ..store.port import Reader
-from ..store.schema import SCHEMA_KEY, Table, height_key
+from ..store.schema import PROBE_KEY, SCHEMA_KEY, Table, height_key
 from .damage import MaintenanceRefused, StoreDamage, at, check_same
 from .offline import ReadOnlyStore, alone, never_begun
 from .progress import Progress, silent
 
 META_KEYS: Final = frozenset(
-    (SCHEMA_KEY, NETWORK_KEY, GENESIS_KEY, TIP_KEY, CHECKPOINT_KEY, PRUNED_KEY, BASE_KEY, PRUNED_ROWS_KEY)
+    (
+        *(SCHEMA_KEY, PROBE_KEY, NETWORK_KEY, GENESIS_KEY, TIP_KEY, CHECKPOINT_KEY, PRUNED_KEY, BASE_KEY),
+        PRUNED_ROWS_KEY,
+    )
 )
 NOT_CHECKED: Final = (Table.PEERS, Table.BANS)
 """Tables of what others said, or of the operator's own wishes: nothing commits to them."""

@@ -22,6 +22,8 @@ OLDEST_SCHEMA: Final = 1
 """The oldest version that is migrated."""
 
 SCHEMA_KEY: Final = b"schema"
+PROBE_KEY: Final = b"probe"
+"""In META: what a node writes and removes again to find out whether a store that failed works again."""
 """Key in `Table.META` whose value is the schema version as u32."""
 
 KEY_BYTES_MAX: Final = 511

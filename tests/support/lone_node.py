@@ -14,7 +14,7 @@ from facechain.consensus.payloads import AnyPayload
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import NEVER_EXPIRES, BatchHeader, Statement, sign_statement
 from facechain.node.api.events import EventHub, ReceiptChanged, TipChanged
-from facechain.node.api.port import NodeStatus, PeerInfo
+from facechain.node.api.port import NodeStatus, PeerInfo, StoreTrouble
 from facechain.node.chain_runner import ChainRunner
 from facechain.node.chainstate import ChainState, ChainUpdate
 from facechain.node.mempool import Drop, Mempool, MempoolLimits, Submission
@@ -78,6 +78,12 @@ class LoneNode:
             mining=False,
             hash_rate=0.0,
         )
+
+    def store_trouble(self) -> StoreTrouble | None:
+        trouble = self.runner.trouble
+        if trouble is None:
+            return None
+        return StoreTrouble(reason=trouble.diagnostics(), since_ms=self.runner.trouble_since_ms)
 
     def peers(self) -> Sequence[PeerInfo]:
         return self.connected

@@ -6,7 +6,7 @@ import json
 
 from ....consensus.params import PROTOCOL_DRAFT, Genesis
 from ...genesis_file import GenesisDocument
-from ..port import NodePort, PeerInfo
+from ..port import NodePort, PeerInfo, StoreTrouble
 from ..snapshot import Snapshot
 from .blocks import JsonObject
 from .images import checkpoint_view
@@ -59,7 +59,15 @@ def live_status(node: NodePort) -> JsonObject:
         "tip_time_ms": tree.tip.time_ms,
         "now_ms": node.now_ms(),
         **live_upgrade(node.chain),
+        "store": store_view(node.store_trouble()),
     }
+
+
+def store_view(trouble: StoreTrouble | None) -> JsonObject:
+    """Return whether the store takes changes, and since when and why not."""
+    if trouble is None:
+        return {"state": "ok", "reason": None, "since_ms": None}
+    return {"state": "failing", "reason": trouble.reason, "since_ms": trouble.since_ms}
 
 
 def stored_status(snapshot: Snapshot) -> JsonObject:

@@ -14,10 +14,11 @@ from facechain.consensus.kinds import Role
 from facechain.consensus.payloads import Cancel, RoleApproval
 from facechain.consensus.statement import Statement
 from facechain.node import chainstate
-from facechain.node.chain_runner import ChainRunner
+from facechain.node.chain_runner import ChainRunner, StorePaused
 from facechain.node.chainstate import ChainState, ChainUpdate
 from facechain.node.store.errors import StoreFull
 from facechain.node.store.memory import MemoryStore, Operation
+from facechain.node.store.schema import Table
 from support.chain import ADMIN, STRANGER, SUBMITTER, ChainBuilder, make_genesis, make_stage
 from support.statements import grant
 
@@ -285,3 +286,39 @@ async def test_statements_of_keys_without_a_role_or_signature_are_not_kept(
     far = builder.statement(SUBMITTER, Cancel(note="far"), sequence=10**9)
     await runner.relay([stranger, forged, swapped, far])
     assert not len(runner.intake.orphans)
+
+
+async def test_trouble_is_told_once_and_new_work_waits_for_its_end(
+    builder: ChainBuilder, runner: ChainRunner, disk: FaultyDisk
+) -> None:
+    told: list[bool] = []
+    runner.on_trouble = lambda: told.append(works(runner))
+    runner.check_works()
+    disk.full = True
+    for statement in notes(builder, 2):
+        with pytest.raises(StoreFull):
+            await runner.submit([statement])
+    assert runner.trouble_since_ms == NOW_MS
+    with pytest.raises(StorePaused, match="store-full: no space left on device"):
+        runner.check_works()
+    waiting = asyncio.create_task(runner.until_it_works())
+    with pytest.raises(StoreFull):
+        await runner.retry()
+    assert (told, waiting.done()) == ([False], False)
+    disk.full = False
+    await runner.retry()
+    await waiting
+    runner.check_works()
+    assert told == [False, True]
+
+
+async def test_the_probe_leaves_nothing(runner: ChainRunner, disk: FaultyDisk, builder: ChainBuilder) -> None:
+    disk.full = True
+    with pytest.raises(StoreFull):
+        await runner.submit(notes(builder, 1))
+    disk.full = False
+    with runner.chain.store.read() as reader:
+        before = list(reader.scan(Table.META))
+    await runner.retry()
+    with runner.chain.store.read() as reader:
+        assert list(reader.scan(Table.META)) == before
