@@ -26,6 +26,7 @@ from .evidence import BlockProof, Evidence, StatementProof
 from .hashing import HASH_BYTES, sha256, tagged_hash
 from .kinds import PERMISSIONS, SEALING_ROLE, Kind, Role
 from .kv import Bucket
+from .light import LightClient
 from .params import MEDIAN_TIME_SPAN, Genesis, Params, Retarget
 from .records import Record
 from .retarget import fixed_bits
@@ -87,14 +88,19 @@ class Verdict:
 
 
 def verify_evidence(
-    evidence: Evidence, *, network_id: bytes | None = None, subject: Subject | None = None
+    evidence: Evidence,
+    *,
+    network_id: bytes | None = None,
+    subject: Subject | None = None,
+    headers: LightClient | None = None,
 ) -> Verdict:
     """Walk all layers in order, up to the first that fails.
 
     ``network_id`` is the network that the caller trusts; without one, the evidence's own is taken and the last
-    layer says so. Never raises for what is in the evidence.
+    layer says so. With ``headers``, a chain whose seals were proven authorised, the tip must be on it. Never raises
+    for what is in the evidence.
     """
-    walk = _Walk(evidence, network_id, subject or Subject())
+    walk = _Walk(evidence, network_id, subject or Subject(), headers)
     layers = []
     failed = False
     for name, check in _LAYERS:
@@ -116,10 +122,13 @@ _Row = tuple[Status, str]
 class _Walk:
     """The checks of one evidence. Each returns its row or raises ConsensusError."""
 
-    def __init__(self, evidence: Evidence, network_id: bytes | None, subject: Subject) -> None:
+    def __init__(
+        self, evidence: Evidence, network_id: bytes | None, subject: Subject, headers: LightClient | None
+    ) -> None:
         self.evidence = evidence
         self.trusted = network_id
         self.subject = subject
+        self.headers = headers
         self.block = evidence.blocks[0].sealed
 
     @cached_property
@@ -268,6 +277,8 @@ class _Walk:
         named = "no trusted network given" if self.trusted is None else "the trusted network"
         vouched = "no checkpoint" if checkpoint is None else f"checkpoint at height {checkpoint[0]}"
         tip = f"confirmations {above}, tip {anchor.height} {anchor.hash.hex()}, {vouched}"
+        if self.headers is not None:
+            tip += f", {confirm(self.headers, genesis, anchor)} confirmations of the tip on the given headers"
         return Status.PASSED, f"{tip}; network {genesis.network_id.hex()} ({named})"
 
     def _check_ancestor(self, height: int, block_hash: bytes, path: tuple[bytes, ...]) -> None:
@@ -359,6 +370,15 @@ def check_bits(header: Header, params: Params) -> None:
         raise ProofError(
             "bits", expected=f"at most {params.pow_limit_bits:#010x}", got=f"{header.bits:#010x}"
         )
+
+
+def confirm(headers: LightClient, genesis: Genesis, anchor: SealedHeader) -> int:
+    """Return a header's confirmations on a proven chain of headers of the same network; raises ProofError."""
+    if headers.genesis.network_id != genesis.network_id:
+        raise ProofError(
+            "network of the headers", expected=genesis.network_id.hex(), got=headers.genesis.network_id.hex()
+        )
+    return headers.check_on_chain(anchor.header)
 
 
 def check_in_body(proof: StatementProof, header: Header) -> None:
