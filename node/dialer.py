@@ -1,7 +1,7 @@
-"""Keeping enough outbound connections: the I/O around the address book.
+"""Keeping enough outbound connections: the I/O around `protocol.peer_outbound`.
 
-Owns connection attempts and their outcomes. Whom to try next is the address book's choice; what a
-connection carries is the hub's business.
+Owns connection attempts and their outcomes. Whom to try next is the plan's choice; what a connection
+carries is the hub's business.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from .config_kinds import Endpoint
 from .hub import PeerHub
-from .protocol.peers import AddressBook, network_group
+from .peer_door import PeerDoor
+from .protocol import peer_entry
+from .protocol.peer_outbound import Dial, DialKind, Outbound, OutboundPlan
+from .wire.connection import Connection
 from .wire.faults import HandshakeError, Reason, WireError
 from .wire.handshake import LocalNode
 from .wire.limits import ConnectionLimits
 from .wire.transport import connect
 
 POLL_SECONDS = 0.25
-KEYS_MAX = 1_024
-"""Addresses whose node key is remembered."""
-ATTEMPTS_AT_ONCE = 4
 
 STEADY_SECONDS = 10.0
 """A connection that ends sooner counts as a failed try, so that a peer which refuses is left alone for longer."""
@@ -52,98 +52,109 @@ class Dialer:
     def __init__(
         self,
         *,
-        book: AddressBook,
+        plan: OutboundPlan,
+        door: PeerDoor,
         hub: PeerHub,
         local: LocalNode,
         limits: ConnectionLimits,
         manual: Sequence[Endpoint],
-        max_outbound: int,
         clock_ms: Callable[[], int],
     ) -> None:
-        """Dial the book's addresses; ``manual`` ones always, and beyond ``max_outbound``."""
-        self._book = book
+        """Dial what the plan says; ``manual`` are the addresses of the configuration."""
+        self._plan = plan
+        self._door = door
+        self._book = door.book
         self._hub = hub
         self._local = local
         self._limits = limits
         self._manual = {(item.host, item.port) for item in manual}
-        self._max_outbound = max_outbound
         self._clock_ms = clock_ms
-        self._busy: set[tuple[str, int]] = set()
-        self._own: set[tuple[str, int]] = set()
-        self._keys: dict[tuple[str, int], bytes] = {}
-        """Node key that an address of the operator's or the book's showed last."""
-        self._first_outcomes: dict[tuple[str, int], WireError | None] = {}
+        self._busy: dict[peer_entry.Endpoint, DialKind] = {}
+        self._own: set[peer_entry.Endpoint] = set()
+        self._first_outcomes: dict[peer_entry.Endpoint, WireError | None] = {}
         """How the first try of each of the operator's addresses ended."""
 
     async def run(self) -> None:
-        """Connect, and connect again, as the book and the limits say.
+        """Connect, and connect again, as the plan says.
 
         Raises:
             WrongNetworkPeers: at the first try, all of the operator's peers turned out to be strangers.
         """
         for host, port in self._manual:
-            self._book.add_manual(host, port)
+            self._book.add_manual(host, port, lasting=False)
         async with asyncio.TaskGroup() as attempts:
             while True:
-                while (entry := self._next()) is not None:
-                    self._busy.add(entry)
-                    attempts.create_task(self._dial(*entry), name=f"dial {entry[0]}:{entry[1]}")
+                while (dial := self._next()) is not None:
+                    self._busy[dial.endpoint] = dial.kind
+                    attempts.create_task(self._dial(dial), name="dial {}:{}".format(*dial.endpoint))
                 await asyncio.sleep(POLL_SECONDS)
 
-    def _next(self) -> tuple[str, int] | None:
-        dialed = {link.dialed for link in self._hub.links.values() if link.dialed is not None}
-        connected = {link.endpoint for link in self._hub.links.values()}
-        node_keys = {link.node_key for link in self._hub.links.values()}
-        reached = {endpoint for endpoint, key in self._keys.items() if key in node_keys}
-        exclude: Collection[tuple[str, int]] = self._busy | dialed | connected | reached | self._own
-        groups = {network_group(host) for host, _ in dialed}
-        entry = self._book.choose(exclude=exclude, groups=groups, now_ms=self._clock_ms())
-        if entry is None:
-            return None
-        attempts = len(self._busy - dialed)
-        if not entry.manual and (
-            len(dialed) + attempts >= self._max_outbound or attempts >= ATTEMPTS_AT_ONCE
-        ):
-            return None
-        return entry.endpoint
+    def outbound(self) -> list[Outbound]:
+        """Return the connections that this node opened or is opening."""
+        open_ones = [
+            Outbound(endpoint=link.dialed, kind=link.kind, since=link.since, last_block=link.last_block)
+            for link in self._hub.links.values()
+            if link.dialed is not None
+        ]
+        trying = [
+            Outbound(endpoint=endpoint, kind=kind, connected=False) for endpoint, kind in self._busy.items()
+        ]
+        return open_ones + trying
 
-    async def _dial(self, host: str, port: int) -> None:
+    def _next(self) -> Dial | None:
+        links = self._hub.links.values()
+        exclude = {link.endpoint for link in links} | self._own
+        exclude |= self._door.endpoints_of(link.node_key for link in links)
+        exclude |= {
+            entry.endpoint for entry in self._book.manual() if not self._door.may_dial(entry.endpoint)
+        }
+        now_ms = self._clock_ms()
+        dial = self._plan.next(self.outbound(), exclude, now_ms)
+        if dial is not None and dial.kind is not DialKind.MANUAL and not self._door.may_dial(dial.endpoint):
+            self._book.on_tried(*dial.endpoint, now_ms)
+            self._book.on_failure(*dial.endpoint)
+            return None
+        return dial
+
+    async def _dial(self, dial: Dial) -> None:
         """Connect and serve. Whatever a peer does, only this attempt ends."""
-        endpoint = (host, port)
+        host, port = dial.endpoint
         self._book.on_tried(host, port, self._clock_ms())
         started = time.monotonic()
         try:
             connection = await connect(host, port, local=self._local, limits=self._limits)
         except WireError as error:
-            self._on_failure(endpoint, error)
+            self._on_failure(dial, error)
             return
         except Exception:  # noqa: BLE001 - an address that nobody thought of must not end the dialing
             _log.exception("a fault of this node in dialing %s:%d", host, port)
             self._book.on_failure(host, port)
             return
         finally:
-            self._busy.discard(endpoint)
-        if endpoint in self._manual:
-            self._first_outcomes.setdefault(endpoint, None)
-        self._note_key(endpoint, connection.peer.node_key)
+            self._busy.pop(dial.endpoint, None)
+        if dial.endpoint in self._manual:
+            self._first_outcomes.setdefault(dial.endpoint, None)
+        self._door.note_key(dial.endpoint, connection.peer.node_key)
         before = self._book.failures(host, port)
         self._book.on_success(host, port, self._clock_ms())
         _log.debug("dialed %s:%d in %.0f ms", host, port, 1000 * (time.monotonic() - started))
+        if dial.kind is DialKind.FEELER:
+            await connection.close(Reason.DONE, "this node only looked whether the address works")
+            return
+        await self._serve(dial, connection, before)
+
+    async def _serve(self, dial: Dial, connection: Connection, failures_before: int) -> None:
         served = time.monotonic()
         try:
             async with connection:
-                await self._hub.serve(connection, endpoint)
+                await self._hub.serve(connection, dial.endpoint, dial.kind)
         except Exception:  # noqa: BLE001 - see above
-            _log.exception("a fault of this node in dealing with %s:%d", host, port)
+            _log.exception("a fault of this node in dealing with %s:%d", *dial.endpoint)
         if time.monotonic() - served < STEADY_SECONDS:
-            self._book.on_failure(host, port, before=before)
+            self._book.on_failure(*dial.endpoint, before=failures_before, is_online=bool(self._hub.links))
 
-    def _note_key(self, endpoint: tuple[str, int], key: bytes) -> None:
-        self._keys[endpoint] = key
-        while len(self._keys) > KEYS_MAX:
-            del self._keys[next(iter(self._keys))]
-
-    def _on_failure(self, endpoint: tuple[str, int], error: WireError) -> None:
+    def _on_failure(self, dial: Dial, error: WireError) -> None:
+        endpoint = dial.endpoint
         if error.reason == Reason.SELF_CONNECTION:
             self._own.add(endpoint)
             self._book.forget(*endpoint)
@@ -151,7 +162,7 @@ class Dialer:
         is_new = endpoint in self._manual and self._first_outcomes.setdefault(endpoint, error) is error
         level = logging.WARNING if is_new else logging.DEBUG
         _log.log(level, "cannot connect to %s:%d: %s", *endpoint, error)
-        self._book.on_failure(*endpoint)
+        self._book.on_failure(*endpoint, is_online=bool(self._hub.links))
         outcomes = [self._first_outcomes.get(item) for item in self._manual]
         strangers = [
             item

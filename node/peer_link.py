@@ -11,6 +11,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from .protocol.actions import PeerId
+from .protocol.peer_entry import Endpoint
+from .protocol.peer_gossip import AddressAllowance
+from .protocol.peer_outbound import DialKind
 from .wire.connection import Connection
 from .wire.faults import WireError
 from .wire.messages import AnnounceBlock, BodyChunk, Message, Statements
@@ -49,14 +52,32 @@ class PeerLink:
     id: PeerId
     connection: Connection
     since: float
-    dialed: tuple[str, int] | None
+    dialed: Endpoint | None
     """The address that this node connected to; None for an inbound connection."""
+    kind: DialKind = DialKind.OUTBOUND
+    """Why this node connected to it; of no meaning for an inbound connection."""
     claimed_height: int = 0
+    last_block: float = 0.0
+    """When it last brought a block that is on the chain; monotonic seconds, 0: never."""
+    last_statement: float = 0.0
+    """When it last brought a statement that was new."""
+    has_addresses: bool = False
+    """Whether it got its answer to GetAddresses."""
+    allowance: AddressAllowance = field(init=False)
     _outbox: deque[Message] = field(default_factory=deque)
     _outbox_bytes: int = 0
     _has_work: asyncio.Event = field(default_factory=asyncio.Event)
     _has_room: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: bool = False
+
+    def __post_init__(self) -> None:
+        """Start the peer's allowance of addresses."""
+        self.allowance = AddressAllowance(self.since)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the connection is being closed."""
+        return self._ended
 
     @property
     def node_key(self) -> bytes:
@@ -64,7 +85,7 @@ class PeerLink:
         return self.connection.peer.node_key
 
     @property
-    def endpoint(self) -> tuple[str, int]:
+    def endpoint(self) -> Endpoint:
         """Where the peer listens: the address that was dialed, or the one that an inbound peer claims."""
         return self.dialed or (self.connection.remote[0], self.connection.peer.listen_port)
 

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 
 from .. import __version__
 from ..consensus.block import Block
@@ -30,27 +29,19 @@ from .chain_runner import ChainRunner
 from .chainstate import ChainPolicy, ChainState, ChainUpdate
 from .config import NodeConfig
 from .config_kinds import Endpoint
-from .dialer import Dialer
-from .hub import PeerHub
 from .mempool import Drop, Mempool, Submission
 from .mining.controller import MinerController, MiningSituation, mining_situation
 from .mining.workers import HashlibWorkers
-from .peer_store import book_rows, load_book, save_rows
-from .protocol.peers import AddressBook
+from .peering import Peering
 from .store.errors import StoreError
 from .store.lmdb_store import LmdbStore
 from .store.port import Store
 from .template import Template
 from .version_watch import VersionWatch
 from .wire.handshake import LocalNode
-from .wire.limits import ConnectionLimits
-from .wire.tls import open_identity
-from .wire.transport import Listener
 
 RATE_WINDOW_SECONDS = 10.0
 """Blocks per second are those of this long a time."""
-
-BOOK_SAVE_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -118,8 +109,10 @@ class Node:
         self._store = store
         self.chain = chain
         self.runner = ChainRunner.open(chain, clock_ms)
-        self.book: AddressBook = load_book(store)
-        self.hub = PeerHub(self.runner, self.book, clock_ms, keys.identity.public, self._admits)
+        self.peering = Peering(
+            config=config, store=store, runner=self.runner, own_key=keys.identity.public, clock_ms=clock_ms
+        )
+        self.hub = self.peering.hub
         self.events = EventHub()
         self.workers = HashlibWorkers(config.mining_workers) if config.mine and keys.mining else None
         self.miner = self._build_miner()
@@ -129,7 +122,7 @@ class Node:
         self.runner.subscribe(self._on_update)
         self.runner.on_trouble = self._on_trouble
         if self.miner is not None:
-            self.hub.on_admitted = self.miner.on_statements
+            self.hub.work.on_admitted = self.miner.on_statements
 
     @classmethod
     @contextlib.contextmanager
@@ -172,11 +165,6 @@ class Node:
             clock=SystemClock(),
         )
 
-    def _admits(self, address: str, node_key: bytes) -> bool:
-        if any(item.matches(address, node_key) for item in self.config.deny):
-            return False
-        return not self.config.allow or any(item.matches(address, node_key) for item in self.config.allow)
-
     # Running.
 
     async def run(self, stop: asyncio.Event, started: asyncio.Future[Addresses] | None = None) -> None:
@@ -189,8 +177,9 @@ class Node:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.runner)
-            stack.push_async_callback(self._save_book)
-            listener = await stack.enter_async_context(self._listener())
+            stack.push_async_callback(self.peering.save_last)
+            local = self._local(self.config.listen.port)
+            listener = await stack.enter_async_context(self.peering.listener(local))
             api = await stack.enter_async_context(self._api())
             listen = Endpoint(host=self.config.listen.host, port=listener.port)
             addresses = Addresses(peer=listen, api=Endpoint(host=self.config.api.host, port=api.port))
@@ -210,9 +199,7 @@ class Node:
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [
-                    tasks.create_task(self.hub.run(), name="peer hub"),
-                    tasks.create_task(self._dialer(port).run(), name="dialer"),
-                    tasks.create_task(self._keep_book(), name="address book"),
+                    tasks.create_task(self.peering.run(self._local(port)), name="peers"),
                     tasks.create_task(self.version_watch.run(), name="version watch"),
                 ]
                 if self.miner is not None:
@@ -232,20 +219,6 @@ class Node:
             listen_port=advertised,
         )
 
-    def _limits(self) -> ConnectionLimits:
-        return ConnectionLimits(max_inbound=self.config.max_inbound)
-
-    def _listener(self) -> Listener:
-        listen = self.config.listen
-        return Listener(
-            host=listen.host,
-            port=listen.port,
-            identity=open_identity(self.config.data_dir),
-            local=self._local(listen.port),
-            on_connection=self.hub.serve,
-            limits=self._limits(),
-        )
-
     def _api(self) -> ApiServer:
         return ApiServer(
             self,
@@ -257,30 +230,6 @@ class Node:
                 objects=self.config.data_dir / "objects",
             ),
         )
-
-    def _dialer(self, port: int) -> Dialer:
-        return Dialer(
-            book=self.book,
-            hub=self.hub,
-            local=self._local(port),
-            limits=self._limits(),
-            manual=self.config.peers,
-            max_outbound=self.config.max_outbound,
-            clock_ms=clock_ms,
-        )
-
-    async def _keep_book(self) -> None:
-        while True:
-            await asyncio.sleep(BOOK_SAVE_SECONDS)
-            rows = book_rows(self.book)
-            with contextlib.suppress(StoreError):  # the runner said so; the next round may do better
-                await self.runner.call(partial(save_rows, self._store, rows))
-
-    async def _save_book(self) -> None:
-        try:
-            await self.runner.call(partial(save_rows, self._store, book_rows(self.book)))
-        except StoreError as error:
-            _log.warning("the address book is not saved: %s", error)
 
     async def _mine(self, miner: MinerController) -> None:
         """Mine; while the store fails, wait."""

@@ -68,6 +68,9 @@ class Connection:
         self._release = release
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
+        self._waited_seconds = 0.0
+        """How long this node waited for frames: a peer is not to blame for what this node did not read."""
+        self._waited_before_ping = 0.0
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._failure: WireError | None = None
@@ -162,9 +165,11 @@ class Connection:
     async def _read_frame(self) -> bytes:
         self._check_open()
         idle_seconds = self._timeouts.idle_seconds
+        waiting_since = time.monotonic()
         try:
             async with asyncio.timeout(idle_seconds):
                 received = await self._websocket.receive()
+            self._waited_seconds += time.monotonic() - waiting_since
         except TimeoutError:
             silent = PeerTimeout(
                 Reason.IDLE_TIMEOUT, f"expected a message within {idle_seconds:g} s, got none"
@@ -226,11 +231,23 @@ class Connection:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(self._timeouts.ping_interval_seconds)
-            if not self.session.awaits_pong:
-                try:
-                    await self.send(Ping(nonce=secrets.randbits(64)))
-                except WireError:
+            if self.session.awaits_pong:
+                waited = self._waited_seconds - self._waited_before_ping
+                if waited >= self._timeouts.pong_seconds:
+                    self._fail(
+                        PeerTimeout(
+                            Reason.PING_TIMEOUT,
+                            f"expected the answer to a ping within {self._timeouts.pong_seconds:g} s, "
+                            "got other messages only",
+                        )
+                    )
                     return
+                continue
+            self._waited_before_ping = self._waited_seconds
+            try:
+                await self.send(Ping(nonce=secrets.randbits(64)))
+            except WireError:
+                return
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

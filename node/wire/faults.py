@@ -28,6 +28,7 @@ class Reason(StrEnum):
     # the peer or the path is too slow, or gone
     SLOW_READER = "slow-reader"
     IDLE_TIMEOUT = "idle-timeout"
+    PING_TIMEOUT = "ping-timeout"
     HANDSHAKE_TIMEOUT = "handshake-timeout"
     CONNECTION_LOST = "connection-lost"
     UNREACHABLE = "unreachable"
@@ -66,7 +67,7 @@ class PeerFault(WireError):
 
 
 class PeerTimeout(WireError):
-    """The peer did not read or did not speak in time (slow-reader, idle-timeout)."""
+    """The peer did not read or did not speak in time (slow-reader, idle-timeout, ping-timeout)."""
 
 
 class ConnectFailed(WireError):

@@ -85,6 +85,8 @@ class Timeouts:
     """From an accepted socket (or a finished upgrade) to a proven identity."""
     ping_interval_seconds: float = 30.0
     """Between two pings; no new one is sent while one is unanswered."""
+    pong_seconds: float = 120.0
+    """Longest time that this node waits for frames of a peer which leaves a ping unanswered."""
     idle_seconds: float = 90.0
     """Longest silence of a peer while this node is reading."""
     send_seconds: float = 60.0
@@ -185,6 +187,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _policy("connect", _TIMEOUTS.connect_seconds, "seconds", "TCP, TLS and upgrade"),
     _policy("handshake", _TIMEOUTS.handshake_seconds, "seconds", "until the identity is proven"),
     _policy("ping-interval", _TIMEOUTS.ping_interval_seconds, "seconds", "between two pings"),
+    _policy("pong", _TIMEOUTS.pong_seconds, "seconds", "for a ping's answer from a peer that talks"),
     _policy("idle", _TIMEOUTS.idle_seconds, "seconds", "longest silence of a peer"),
     _policy("send", _TIMEOUTS.send_seconds, "seconds", "for a frame to leave"),
     _policy("close", _TIMEOUTS.close_seconds, "seconds", "for a connection to close in order"),

@@ -82,6 +82,8 @@ class Session:
         self._ping: tuple[int, float] | None = None
         self.round_trip_seconds: float | None = None
         """Of the last answered ping."""
+        self.best_round_trip_seconds: float | None = None
+        """The shortest one so far."""
         self.received_bytes: Counter[str] = Counter()
         """Bytes of accepted frames by message name."""
         self.sent_bytes: Counter[str] = Counter()
@@ -155,6 +157,8 @@ class Session:
                 Reason.UNSOLICITED_REPLY, "expected a Pong with the last Ping's nonce, got another"
             )
         self.round_trip_seconds = now - self._ping[1]
+        best = self.best_round_trip_seconds
+        self.best_round_trip_seconds = min(self.round_trip_seconds, best or self.round_trip_seconds)
         self._ping = None
 
 

@@ -22,6 +22,7 @@ from aiohttp import WSMsgType, web
 from yarl import URL
 
 from ...consensus.hashing import sha256
+from ..protocol.peer_pending import PendingSockets
 from .codec import disconnect_frame
 from .connection import MAX_WEBSOCKET_BYTES, Connection, WebSocket
 from .faults import (
@@ -112,11 +113,22 @@ async def connect(
     )
 
 
+def _admit_all(_host: str) -> bool:
+    return True
+
+
+def _no_room(_newcomer: Connection) -> bool:
+    return False
+
+
 @dataclass(slots=True, eq=False)
 class _Pending:
     """An accepted socket whose identity is not proven yet."""
 
+    socket: socket.socket
     deadline: float
+    transport: asyncio.Transport | None = None
+    """Once TLS is done, and the owner of the socket from then on."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -132,19 +144,32 @@ class Listener:
         local: LocalNode,
         on_connection: OnConnection,
         on_refused: OnRefused | None = None,
+        admits_host: Callable[[str], bool] = _admit_all,
+        make_room: Callable[[Connection], bool] = _no_room,
         limits: ConnectionLimits = DEFAULT_LIMITS,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
+        """Listen for `on_connection`.
+
+        `admits_host`: whether a socket from an address is worth a handshake. `make_room`: asked for a proven newcomer
+        when all places are taken; True when it is to be served, because another one ends or its place is free.
+        """
         self._host = host
         self._port = port
         self._identity = identity
         self._local = local
         self._on_connection = on_connection
         self._on_refused = on_refused
+        self._admits_host = admits_host
+        self._make_room = make_room
         self._limits = limits
         self._timeouts = timeouts
         self._pending: dict[object, _Pending] = {}
-        self._admissions = 0
+        self._places = PendingSockets(
+            total=limits.max_pending_inbound, per_source=limits.max_pending_per_source
+        )
+        self._admissions: dict[int, asyncio.Task[None]] = {}
+        """Those places that are taken, by ticket."""
         self._connections: set[Connection] = set()
         self._socket: socket.socket | None = None
         self._server: web.Server | None = None
@@ -195,39 +220,62 @@ class Listener:
         async with asyncio.TaskGroup() as admissions:
             while True:
                 try:
-                    accepted, _ = await loop.sock_accept(listening)
+                    accepted, address = await loop.sock_accept(listening)
                 except OSError as error:
                     # Out of descriptors, or the client gave up: neither may end the listening.
                     _log.warning("accept failed, trying again: %s", error)
                     await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
                     continue
-                if self._admissions >= self._limits.max_pending_inbound:
-                    accepted.close()
-                    continue
-                self._admissions += 1
-                admissions.create_task(self._admit(accepted, server, context))
+                self._take_in(accepted, str(address[0]), admissions, server, context)
 
-    async def _admit(self, accepted: socket.socket, server: web.Server, context: ssl.SSLContext) -> None:
-        """Run TLS on a socket and drop it unless its identity is proven by the deadline."""
+    def _take_in(
+        self,
+        accepted: socket.socket,
+        host: str,
+        admissions: asyncio.TaskGroup,
+        server: web.Server,
+        context: ssl.SSLContext,
+    ) -> None:
+        """Give a socket a place, perhaps that of one from a more crowded source, or close it."""
+        ticket, victim = self._places.admit(host) if self._admits_host(host) else (None, None)
+        if victim is not None:
+            self._admissions[victim].cancel()
+        if ticket is None:
+            accepted.close()
+            return
+        deadline = asyncio.get_running_loop().time() + self._timeouts.handshake_seconds
+        pending = _Pending(socket=accepted, deadline=deadline)
+        task = admissions.create_task(self._admit(pending, server, context))
+        self._admissions[ticket] = task
+        task.add_done_callback(lambda _: self._on_admission_done(ticket, pending))
+
+    def _on_admission_done(self, ticket: int, pending: _Pending) -> None:
+        """Free the place, and the socket unless the handshake ended one way or the other."""
+        self._places.release(ticket)
+        del self._admissions[ticket]
+        if pending.settled.is_set():
+            return
+        if pending.transport is not None:
+            pending.transport.abort()
+        else:
+            pending.socket.close()
+
+    async def _admit(self, pending: _Pending, server: web.Server, context: ssl.SSLContext) -> None:
+        """Run TLS on a socket and wait for the proof of its identity, until the deadline."""
         loop = asyncio.get_running_loop()
-        pending = _Pending(deadline=loop.time() + self._timeouts.handshake_seconds)
         protocol = server()
         self._pending[protocol] = pending
-        transport: asyncio.Transport | None = None
         try:
             async with asyncio.timeout_at(pending.deadline):
-                transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted, ssl=context)
+                pending.transport, _ = await loop.connect_accepted_socket(
+                    lambda: protocol, pending.socket, ssl=context
+                )
             # The handler keeps the deadline itself, so that it can still say why: hence the grace.
             async with asyncio.timeout_at(pending.deadline + self._timeouts.close_seconds):
                 await pending.settled.wait()
         except (OSError, TimeoutError) as error:
             _log.debug("inbound socket dropped before its proof: %r", error)
-            if transport is not None:
-                transport.abort()
-            else:
-                accepted.close()
         finally:
-            self._admissions -= 1
             del self._pending[protocol]
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -275,7 +323,7 @@ class Listener:
         )
 
     async def _serve(self, connection: Connection) -> None:
-        if len(self._connections) >= self._limits.max_inbound:
+        if len(self._connections) >= self._limits.max_inbound and not self._make_room(connection):
             await connection.close(
                 Reason.TOO_MANY_CONNECTIONS, f"this node takes {self._limits.max_inbound} connections"
             )

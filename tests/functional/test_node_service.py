@@ -88,8 +88,8 @@ async def test_two_connections_to_one_node_become_one(tmp_path: Path, genesis: G
         live_node(tmp_path / "b", genesis, peers=[first]) as second,
     ):
         await second.until(lambda: len(second.node.peers()) == 1)
-        first.node.book.add_manual("localhost", second.addresses.peer.port)
-        await first.until(lambda: any(entry.last_success_ms for entry in first.node.book.entries()))
+        first.node.peering.book.add_manual("localhost", second.addresses.peer.port)
+        await first.until(lambda: any(entry.last_success_ms for entry in first.node.peering.book.entries()))
         await first.until(lambda: len(first.node.peers()) == 1 and len(second.node.peers()) == 1)
 
 
@@ -107,7 +107,7 @@ async def test_nodes_of_two_miners_end_on_one_chain(tmp_path: Path) -> None:
         await left.until(lambda: left.height >= 5)
         async with live_node(tmp_path / "b", genesis, mining=second) as right:
             await right.until(lambda: right.height >= 3)
-            right.node.book.add_manual(left.addresses.peer.host, left.addresses.peer.port)
+            right.node.peering.book.add_manual(left.addresses.peer.host, left.addresses.peer.port)
             common = left.node.chain.tree
             await left.until(lambda: right.tip in common.nodes and common.is_active(common.nodes[right.tip]))
             await left.until(lambda: left.height >= 12)
@@ -142,13 +142,13 @@ async def test_a_peer_that_is_connected_is_not_dialed(tmp_path: Path, genesis: G
         live_node(tmp_path / "a", genesis) as listening,
         live_node(tmp_path / "b", genesis, peers=[listening]) as calling,
     ):
-        book = listening.node.book
+        book = listening.node.peering.book
         await calling.until(lambda: len(calling.node.peers()) == 1)
         caller = calling.addresses.peer
         await listening.until(
             lambda: (caller.host, caller.port) in {entry.endpoint for entry in book.entries()}
         )
-        stranger = Address(host="127.0.0.1", port=closed, last_seen_ms=1)
+        stranger = Address(host="127.0.0.1", port=closed, last_seen_ms=clock_ms())
         book.add_heard([stranger], source_host="127.0.0.1", now_ms=clock_ms())
         await listening.until(lambda: any(entry.last_try_ms for entry in book.entries()))
         tried = [entry.endpoint for entry in book.entries() if entry.last_try_ms]

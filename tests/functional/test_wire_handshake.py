@@ -273,7 +273,7 @@ async def test_silent_sockets_above_the_pending_limit_are_closed_at_once(tmp_pat
         connected(listener.port, None),
         connected(listener.port, None) as second,
     ):
-        await eventually(lambda: listener._admissions == 2, seconds=SECONDS, what="two pending sockets")
+        await eventually(lambda: len(listener._admissions) == 2, seconds=SECONDS, what="two pending sockets")
         async with connected(listener.port, None) as third, asyncio.timeout(SECONDS):
             assert await third.read() == b""
         assert not second.at_eof()
@@ -284,12 +284,12 @@ async def test_pending_places_are_free_again_after_the_deadline(tmp_path: Path) 
     limits = ConnectionLimits(max_pending_inbound=1)
     async with listening(tmp_path, failures.serve, limits=limits, timeouts=HASTY) as listener:
         async with connected(listener.port, None):
-            await eventually(lambda: listener._admissions == 1, seconds=SECONDS, what="a pending socket")
+            await eventually(lambda: len(listener._admissions) == 1, seconds=SECONDS, what="a pending socket")
             with pytest.raises(ConnectFailed):
                 await connect("127.0.0.1", listener.port, local=local_node(2), timeouts=QUICK)
-            await eventually(lambda: listener._admissions == 0, seconds=SECONDS, what="a free place")
+            await eventually(lambda: len(listener._admissions) == 0, seconds=SECONDS, what="a free place")
         async with await connect("127.0.0.1", listener.port, local=local_node(2), timeouts=QUICK):
-            assert listener._admissions <= 1
+            assert len(listener._admissions) <= 1
 
 
 async def test_a_peer_that_leaves_in_the_handshake_is_named(tmp_path: Path) -> None:

@@ -64,11 +64,11 @@ async def test_a_node_that_is_reached_by_another_name_is_not_dialed_again(
     ):
         await second.until(lambda: second.node.hub.links)
         other_name = ("localhost", first.addresses.peer.port)
-        second.node.book.add_manual(*other_name)
+        second.node.peering.book.add_manual(*other_name)
 
         def tries() -> int:
             return next(
-                item.last_try_ms for item in second.node.book.entries() if item.endpoint == other_name
+                item.last_try_ms for item in second.node.peering.book.entries() if item.endpoint == other_name
             )
 
         await second.until(tries)
@@ -96,5 +96,5 @@ async def test_an_address_that_breaks_the_connecting_code_does_not_end_the_diali
         bad = Endpoint(host="broken.example", port=1)
         async with live_node(tmp_path / "b", genesis, peers=[bad]) as node:
             await node.until(lambda: "broken.example" in tried)
-            node.node.book.add_manual(good.addresses.peer.host, good.addresses.peer.port)
+            node.node.peering.book.add_manual(good.addresses.peer.host, good.addresses.peer.port)
             await node.until(lambda: node.node.hub.links)

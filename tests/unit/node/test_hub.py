@@ -13,8 +13,9 @@ from facechain.consensus.block import Block
 from facechain.consensus.params import Genesis
 from facechain.consensus.payloads import Cancel
 from facechain.consensus.signing import NodeKey
-from facechain.node import hub as hub_module
+from facechain.node import hub_work
 from facechain.node import peer_link
+from facechain.node.config_kinds import PeerPattern
 from facechain.node.peer_link import PeerLink, payload_bytes
 from facechain.node.protocol.actions import Punish
 from facechain.node.service import clock_ms
@@ -111,8 +112,8 @@ async def test_a_fault_in_dealing_with_a_peer_ends_that_connection_alone(
                 await gone(peer)
         else:
             async with live_node(tmp_path / "other", genesis) as other:
-                node.node.book.add_manual(other.addresses.peer.host, other.addresses.peer.port)
-                await node.until(lambda: any(entry.last_try_ms for entry in node.node.book.entries()))
+                node.node.peering.book.add_manual(other.addresses.peer.host, other.addresses.peer.port)
+                await node.until(lambda: any(entry.last_try_ms for entry in node.node.peering.book.entries()))
                 await node.until(lambda: not node.node.hub.links)
     await is_well(node, genesis)
 
@@ -164,7 +165,7 @@ async def test_an_invalid_block_is_not_blamed_on_a_peer_that_merely_announced_it
         await node.until(lambda: (found := node.node.chain.tree.get(bad.hash)) and found.invalid)
         await peer.send(Ping(nonce=1))
         await is_well(node, genesis)
-        assert not node.node.book.bans
+        assert not node.node.peering.bans
         assert len(node.node.hub.links) >= 1
 
 
@@ -179,7 +180,7 @@ async def test_an_invalid_block_of_a_peers_own_chain_bans_it(
         chunk = BodyChunk(block_hash=bad.hash, leaves=(), byte_count=0, start=0, statements=())
         await peer.send(chunk)
         await gone(peer)
-    (ban,) = node.node.book.bans.values()
+    (ban,) = node.node.peering.bans.active(clock_ms()).values()
     assert "bad-state-root" in ban.reason
     async with peer_of(node, genesis) as again:
         assert (await gone(again)).reason == "banned"
@@ -189,20 +190,21 @@ async def test_a_peer_of_the_operators_is_disconnected_but_never_banned(
     node: LiveNode, genesis: Genesis, tmp_path: Path
 ) -> None:
     async with live_node(tmp_path / "friend", genesis) as friend:
-        node.node.book.add_manual(friend.addresses.peer.host, friend.addresses.peer.port)
+        node.node.peering.book.add_manual(friend.addresses.peer.host, friend.addresses.peer.port)
         await node.until(lambda: node.node.hub.links)
         (link,) = node.node.hub.links.values()
         node.node.hub.perform([Punish(link.id, "bad-merkle-root", "for the test")])
         await node.until(lambda: link.id not in node.node.hub.links)
-        assert not node.node.book.bans
-        node.node.book.ban(link.node_key, "as an inbound peer", clock_ms())
+        assert not node.node.peering.bans
+        pattern = PeerPattern(node_key=link.node_key)
+        node.node.peering.bans.ban(pattern, "as an inbound peer", now_ms=clock_ms(), ban_ms=60_000)
         await node.until(lambda: node.node.hub.links)
 
 
 async def test_a_store_that_fails_keeps_the_node_up_and_blocks_are_taken_when_it_works(
     node: LiveNode, genesis: Genesis, builder: ChainBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "STORE_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(hub_work, "STORE_RETRY_SECONDS", 0.05)
     blocks = builder.mine_many(3)
     full = True
     store = node.node.chain.store
@@ -222,7 +224,7 @@ async def test_a_store_that_fails_keeps_the_node_up_and_blocks_are_taken_when_it
         assert node.height == 0
         full = False
         await node.until(lambda: node.height == 3)
-        assert not node.node.book.bans
+        assert not node.node.peering.bans
 
 
 async def test_stopping_says_goodbye_and_takes_no_more(node: LiveNode, genesis: Genesis) -> None:

@@ -1,83 +1,149 @@
-"""The stored address book and ban list."""
+"""The stored address book, bans and anchors."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
-from facechain.node.peer_store import book_rows, load_book, save_book, save_rows
-from facechain.node.protocol.peers import AddressBook, PeerPolicy
+import pytest
+
+from facechain.node.config_kinds import PeerPattern
+from facechain.node.peer_store import (
+    ANCHORS_KEY,
+    SECRET_KEY,
+    PeerMemory,
+    load_memory,
+    save_picture,
+    take_picture,
+)
+from facechain.node.store.errors import StoreFull
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.memory import MemoryStore, Operation
+from facechain.node.store.port import Store
 from facechain.node.store.schema import Table
-from facechain.node.wire.messages import Address
+from support.peer_books import DAY_MS, NOW_MS, SECRET, public_host, tell
+
+PORT = 7440
+ANCHORS = (("20.1.0.1", PORT), ("20.2.0.1", PORT))
+KEY = PeerPattern(node_key=b"\x01" * 32)
+NET = PeerPattern.parse("20.9.0.0/16")
 
 
-def some_book() -> AddressBook:
-    book = AddressBook()
-    book.add_manual("node.example", 7440)
-    book.add_heard([Address(host="10.1.0.1", port=1, last_seen_ms=5)], source_host="10.2.0.1", now_ms=9)
-    book.ban(b"\x01" * 32, "bad-seal: for the test", 1_000)
-    return book
+def load(store: Store) -> PeerMemory:
+    return load_memory(store, random=random.Random(1), new_secret=lambda: SECRET)
+
+
+def filled(store: Store) -> PeerMemory:
+    """Return what a node knows that has met some peers."""
+    memory = load(store)
+    memory.book.add_manual("node.example", PORT)
+    tell(memory.book, [public_host(number) for number in range(50)], "30.1.0.1")
+    memory.book.on_success(public_host(3), PORT, NOW_MS)
+    memory.bans.ban(KEY, "bad-seal: for the test", now_ms=NOW_MS, ban_ms=DAY_MS)
+    memory.bans.ban(NET, "no", now_ms=NOW_MS, ban_ms=DAY_MS, by_operator=True)
+    return memory
+
+
+def save(store: Store, memory: PeerMemory, anchors: tuple[tuple[str, int], ...] = ()) -> None:
+    save_picture(store, take_picture(memory.book, memory.bans, NOW_MS, anchors))
 
 
 def test_addresses_and_bans_outlive_the_process(tmp_path: Path) -> None:
-    book = some_book()
     with LmdbStore.open(tmp_path / "store") as store:
-        save_book(store, book)
+        memory = filled(store)
+        save(store, memory)
     with LmdbStore.open(tmp_path / "store") as store:
-        loaded = load_book(store)
-    assert set(loaded.entries()) == set(book.entries())
-    assert loaded.bans == book.bans
+        loaded = load(store)
+    assert set(loaded.book.to_store()) == set(memory.book.to_store())
+    assert loaded.book.counts == memory.book.counts
+    assert loaded.book.secret == memory.book.secret
+    assert loaded.bans.active(NOW_MS) == memory.bans.active(NOW_MS)
+
+
+def test_a_node_makes_its_secret_once() -> None:
+    store = MemoryStore.open()
+    secrets = iter([b"\x01" * 32, b"\x02" * 32])
+    first = load_memory(store, random=random.Random(1), new_secret=lambda: next(secrets))
+    save(store, first)
+    again = load_memory(store, random=random.Random(1), new_secret=lambda: next(secrets))
+    assert first.book.secret == again.book.secret == b"\x01" * 32
+
+
+def test_anchors_are_there_for_one_start_after_a_stop_in_order() -> None:
+    store = MemoryStore.open()
+    save(store, filled(store), ANCHORS)
+    assert load(store).anchors == ANCHORS
+    assert load(store).anchors == (), "a node that was killed since has none"
+
+
+def test_a_save_in_between_leaves_no_anchors() -> None:
+    store = MemoryStore.open()
+    memory = filled(store)
+    save(store, memory, ANCHORS)
+    save(store, memory)
+    assert load(store).anchors == ()
+
+
+def test_a_store_that_takes_nothing_does_not_keep_a_node_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore.open()
+    save(store, filled(store), ANCHORS)
+
+    def full(_change: object) -> None:
+        raise StoreFull("no space left on device")
+
+    monkeypatch.setattr(store, "transact", full)
+    assert load(store).anchors == ANCHORS
 
 
 def test_what_is_no_longer_known_leaves_the_store() -> None:
-    store, book = MemoryStore.open(), some_book()
-    save_book(store, book)
-    book.forget("10.1.0.1", 1)
-    book.bans.clear()
-    save_book(store, book)
-    loaded = load_book(store)
-    assert [entry.host for entry in loaded.entries()] == ["node.example"]
-    assert not loaded.bans
+    store = MemoryStore.open()
+    memory = filled(store)
+    save(store, memory)
+    memory.book.forget(public_host(3), PORT)
+    memory.bans.unban(KEY)
+    save_picture(store, take_picture(memory.book, memory.bans, NOW_MS + 2 * DAY_MS))
+    loaded = load(store)
+    assert loaded.book.get((public_host(3), PORT)) is None
+    assert loaded.bans.active(NOW_MS) == {}
 
 
 def test_rows_that_cannot_be_read_are_passed_over() -> None:
     store = MemoryStore.open()
-    save_book(store, some_book())
-    store.transact(lambda writer: writer.put(Table.PEERS, b"damaged", b"\xc1"))
-    store.transact(lambda writer: writer.put(Table.BANS, b"damaged", b"\xc1"))
-    loaded = load_book(store)
-    assert len(loaded) == 2
-    assert list(loaded.bans) == [b"\x01" * 32]
+    memory = filled(store)
+    save(store, memory, ANCHORS)
+
+    def damage(key: bytes, value: bytes, table: Table) -> None:
+        store.transact(lambda writer: writer.put(table, key, value))
+
+    damage(b"damaged", b"\xc1", Table.PEERS)
+    damage(ANCHORS_KEY, b"\xc1", Table.PEERS)
+    damage(b"damaged", b"\xc1", Table.BANS)
+    damage(str(KEY).encode(), b"\xc1", Table.BANS)
+    damage(b"\xff\xfe", b"\xc1", Table.BANS)
+    loaded = load(store)
+    assert len(loaded.book) == len(memory.book)
+    assert loaded.anchors == ()
+    assert list(loaded.bans.active(NOW_MS)) == [NET]
+    damage(SECRET_KEY, b"short", Table.PEERS)
+    assert load(store).book.secret == SECRET
 
 
-def test_rows_are_a_picture_that_later_changes_do_not_touch() -> None:
-    book = some_book()
-    rows = book_rows(book)
-    book.ban(b"\x02" * 32, "later", 1_000)
+def test_a_picture_is_not_touched_by_later_changes() -> None:
     store = MemoryStore.open()
-    save_rows(store, rows)
-    assert list(load_book(store).bans) == [b"\x01" * 32]
+    memory = filled(store)
+    picture = take_picture(memory.book, memory.bans, NOW_MS)
+    memory.bans.unban(KEY)
+    save_picture(store, picture)
+    assert set(load(store).bans.active(NOW_MS)) == {KEY, NET}
 
 
 def test_nothing_is_written_when_nothing_changed() -> None:
     seen: list[Operation] = []
     store = MemoryStore.open(on_operation=seen.append)
-    save_book(store, some_book())
+    memory = filled(store)
+    save(store, memory)
     seen.clear()
-    save_book(store, some_book())
+    save(store, memory)
     assert Operation.COMMIT not in seen
-
-
-def test_bans_are_bounded_and_those_that_end_first_go() -> None:
-    book = AddressBook(PeerPolicy(bans=3))
-    for number in range(6):
-        book.ban(bytes([number]) * 32, "flood", 1_000 + number)
-    assert list(book.bans) == [bytes([number]) * 32 for number in (3, 4, 5)]
-
-
-def test_an_operators_address_is_known_as_such() -> None:
-    book = some_book()
-    assert book.is_manual(("node.example", 7440))
-    assert not book.is_manual(("10.1.0.1", 1))
-    assert not book.is_manual(("nowhere", 1))

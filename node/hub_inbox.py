@@ -1,0 +1,194 @@
+"""What the messages of peers are for: each goes to the machine that takes its type.
+
+Owns the table of message types. It changes no chain and keeps no connection: what the machines want done is returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from ..consensus.block import SealedHeader
+from ..consensus.errors import ConsensusError
+from .chainstate import ChainState
+from .peer_link import PeerLink
+from .protocol.actions import Action, PeerId, Punish, Send
+from .protocol.peer_book import AddressBook
+from .protocol.relay import Relay
+from .protocol.sync import Synchronizer
+from .store.errors import StoreError
+from .wire.messages import (
+    Addresses,
+    AnnounceBlock,
+    BodyChunk,
+    GetAddresses,
+    GetBody,
+    GetHeaders,
+    GetStatements,
+    Headers,
+    Inventory,
+    Message,
+    Missing,
+    NotFound,
+    SendAnnouncements,
+    Statements,
+    Status,
+)
+
+HEADERS_CHECKED_ON_LOOP = 8
+"""Seals of longer header messages are verified in a thread."""
+
+_log = logging.getLogger(__name__)
+
+
+class Inbox:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        *,
+        chain: ChainState,
+        sync: Synchronizer,
+        relay: Relay,
+        book: AddressBook,
+        links: Mapping[PeerId, PeerLink],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        """`links`: the open connections, of which a peer's may end while one of its messages is dealt with."""
+        self._chain = chain
+        self._sync = sync
+        self._relay = relay
+        self._book = book
+        self._links = links
+        self._clock_ms = clock_ms
+
+    async def take(self, link: PeerLink, message: Message) -> Sequence[Action]:
+        """Hand one message to the machine that it is for; return what that wants done."""
+        if link.id not in self._links:
+            return ()
+        if isinstance(message, Headers):
+            return await self._on_headers(link.id, message)
+        if isinstance(message, GetBody):
+            return await self._on_get_body(link.id, message)
+        handler = _HANDLERS.get(type(message))
+        return () if handler is None else handler(self, link, message)
+
+    # Blocks.
+
+    def on_status(self, link: PeerLink, message: Status) -> Sequence[Action]:
+        """Take a Status."""
+        link.claimed_height = message.height
+        return self._sync.on_status(link.id, message, time.monotonic())
+
+    def on_send_announcements(self, link: PeerLink, message: SendAnnouncements) -> Sequence[Action]:
+        """Take a SendAnnouncements."""
+        return self._sync.on_send_announcements(link.id, message)
+
+    def on_get_headers(self, link: PeerLink, message: GetHeaders) -> Sequence[Action]:
+        """Take a GetHeaders."""
+        return self._sync.on_get_headers(link.id, message)
+
+    async def _on_get_body(self, peer: PeerId, message: GetBody) -> Sequence[Action]:
+        """Serve a body; it is read and taken apart in a thread, since it may be large."""
+        served = self._sync.served
+        if message.block_hash not in served:
+            try:
+                body = await asyncio.to_thread(served.load, message.block_hash)
+            except (StoreError, ConsensusError) as error:
+                _log.warning("body %s cannot be served: %s", message.block_hash.hex(), error)
+                body = None
+            if body is None:
+                return [Send(peer, NotFound(missing=Missing.BODY, hashes=(message.block_hash,)))]
+            served.keep(body)
+        return self._sync.on_get_body(peer, message) if peer in self._links else []
+
+    def on_body_chunk(self, link: PeerLink, message: BodyChunk) -> Sequence[Action]:
+        """Take a BodyChunk."""
+        return self._sync.on_body_chunk(link.id, message, time.monotonic())
+
+    def on_announce_block(self, link: PeerLink, message: AnnounceBlock) -> Sequence[Action]:
+        """Take an AnnounceBlock."""
+        height = SealedHeader.decode(message.sealed_header).height
+        link.claimed_height = max(link.claimed_height, height)
+        return self._sync.on_announce_block(link.id, message, now=time.monotonic(), now_ms=self._clock_ms())
+
+    async def _on_headers(self, peer: PeerId, message: Headers) -> Sequence[Action]:
+        headers = [SealedHeader.decode(item) for item in message.sealed_headers]
+        fresh = [item for item in headers if self._chain.tree.get(item.hash) is None]
+        checked = len(fresh) > HEADERS_CHECKED_ON_LOOP
+        if checked:
+            good = await asyncio.to_thread(_seals_are_valid, fresh, self._chain.network_id)
+            if peer not in self._links:
+                return []
+            if not good:
+                return [
+                    Punish(peer, "bad-seal", "headers: expected every seal to verify, got one that does not")
+                ]
+        return self._sync.on_headers(
+            peer, headers, now=time.monotonic(), now_ms=self._clock_ms(), seals_checked=checked
+        )
+
+    # Statements.
+
+    def on_inventory(self, link: PeerLink, message: Inventory) -> Sequence[Action]:
+        """Take an Inventory."""
+        return self._relay.on_inventory(link.id, message, time.monotonic())
+
+    def on_get_statements(self, link: PeerLink, message: GetStatements) -> Sequence[Action]:
+        """Take a GetStatements."""
+        return self._relay.on_get_statements(link.id, message)
+
+    def on_statements(self, link: PeerLink, message: Statements) -> Sequence[Action]:
+        """Take a Statements."""
+        actions, statements = self._relay.on_statements(link.id, message.statements, time.monotonic())
+        return actions + self._sync.on_statements(link.id, statements, time.monotonic())
+
+    def on_not_found(self, link: PeerLink, message: NotFound) -> Sequence[Action]:
+        """Take a NotFound."""
+        now = time.monotonic()
+        actions = self._sync.on_not_found(link.id, message, now)
+        if message.missing is Missing.STATEMENT:
+            actions += self._relay.on_not_found(link.id, message, now)
+        return actions
+
+    # Addresses.
+
+    def on_get_addresses(self, link: PeerLink, _message: GetAddresses) -> Sequence[Action]:
+        """Answer a peer that connected to this node, once; a later answer is empty, so that none can collect them."""
+        if link.dialed is not None or link.has_addresses:
+            return [Send(link.id, Addresses(addresses=()))]
+        link.has_addresses = True
+        answer = self._book.answer(link.connection.remote[0], self._clock_ms())
+        return [Send(link.id, Addresses(addresses=answer))]
+
+    def on_addresses(self, link: PeerLink, message: Addresses) -> Sequence[Action]:
+        """Take an Addresses."""
+        counted = link.allowance.take(message.addresses, time.monotonic())
+        self._book.add_heard(counted, source_host=link.connection.remote[0], now_ms=self._clock_ms())
+        return []
+
+
+def _seals_are_valid(headers: Sequence[SealedHeader], network_id: bytes) -> bool:
+    return all(item.has_valid_seal(network_id) for item in headers)
+
+
+_HANDLERS: Mapping[type[Message], Callable[[Inbox, PeerLink, Any], Sequence[Action]]] = MappingProxyType(
+    {
+        Status: Inbox.on_status,
+        SendAnnouncements: Inbox.on_send_announcements,
+        GetHeaders: Inbox.on_get_headers,
+        BodyChunk: Inbox.on_body_chunk,
+        AnnounceBlock: Inbox.on_announce_block,
+        Inventory: Inbox.on_inventory,
+        GetStatements: Inbox.on_get_statements,
+        Statements: Inbox.on_statements,
+        NotFound: Inbox.on_not_found,
+        GetAddresses: Inbox.on_get_addresses,
+        Addresses: Inbox.on_addresses,
+    }
+)
+"""Who takes a message of which type; Headers and GetBody may take long and go through a thread."""
