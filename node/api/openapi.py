@@ -6,11 +6,18 @@ import re
 from http import HTTPStatus
 from typing import Any, Final
 
+from ...consensus.kinds import Role
 from .routes import JSON, ROUTES, Access, Query, Route
 
 OPENAPI_VERSION: Final = "3.1.0"
 PATH: Final = "/openapi.json"
 COMMON_ERRORS: Final = (400, 401)
+
+PATH_PATTERNS: Final = {
+    "block": "^([0-9]{1,19}|[0-9a-fA-F]{64})$",
+    "role": f"^({'|'.join(role.label for role in Role)})$",
+}
+"""What a part of a path looks like when it is not a hash or a key."""
 
 ERROR_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -79,7 +86,7 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    pattern = "^([0-9]{1,19}|[0-9a-fA-F]{64})$" if name == "block" else "^[0-9a-fA-F]{64}$"
+    pattern = PATH_PATTERNS.get(name, "^[0-9a-fA-F]{64}$")
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": pattern}}
 
 

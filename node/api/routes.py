@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from . import proof_handlers as proofs
 from . import read_handlers as read
 from . import write_handlers as write
 from .event_stream import get_events
@@ -140,6 +141,24 @@ ROUTES: Final[tuple[Route, ...]] = (
         read.get_evidence,
         "A self-contained proof of one registration, to be checked offline",
         query=(Query(name="claim", about="which registration, from 0, oldest first", maximum=2**31),),
+        answers=(OCTETS,),
+        errors=(404,),
+    ),
+    _get(
+        "/v1/proofs/roles/{role}/{key}",
+        proofs.get_role_proof,
+        "The proof of a key's role at every height, to be checked offline",
+        answers=(OCTETS,),
+        errors=(404,),
+    ),
+    _get(
+        "/v1/proofs/headers",
+        proofs.get_header_proofs,
+        "Headers with the proof of their seals' authority, for light clients",
+        query=(
+            Query(name="first", about="height of the first header; default: 1", maximum=2**63 - 1),
+            Query(name="limit", about="how many", maximum=proofs.HEADERS_PROVEN_MAX),
+        ),
         answers=(OCTETS,),
         errors=(404,),
     ),

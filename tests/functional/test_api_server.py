@@ -40,7 +40,7 @@ async def test_every_documented_read_answers_in_its_media_type() -> None:
     async with serve() as served:
         block = await served.node.seal()
         values = {"block": "1", "hash": block.hash.hex(), "key": "0" * 64, "author": "0" * 64}
-        values |= {"root": "0" * 64, "look": "0" * 64, "id": "0" * 64}
+        values |= {"root": "0" * 64, "look": "0" * 64, "id": "0" * 64, "role": "producer"}
         for route in ROUTES:
             if route.method == "GET" and route.operation_id != "get_events":
                 async with served.session.get(served.server.url + route.path.format(**values)) as response:
