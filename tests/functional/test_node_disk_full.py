@@ -74,7 +74,7 @@ def file_size_limit(pid: int, size: int) -> Iterator[None]:
 
 def batches(network: NetworkRecord) -> Iterator[Statement]:
     """Sign one large batch after the other."""
-    key = read_key_file(Keystore(network.wallet.keys).path(SUBMITTER), LedgerKey, str)
+    key = read_key_file(Keystore(network.wallet.keys).path(SUBMITTER), LedgerKey, str.encode)
     for number in range(100):
         payload, header = make_batch(IMAGES, name=f"batch {number}")
         yield sign_statement(
