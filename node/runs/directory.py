@@ -129,6 +129,12 @@ def newest_runs(reader: Reader, count: int) -> list[Run]:
     return [Run.decode(key, value) for key, value in rows][::-1]
 
 
+def due_runs(reader: Reader) -> list[Run]:
+    """Return the newest runs if they are to become one, oldest first; else nothing."""
+    group = newest_runs(reader, FAN)
+    return group if is_due(group) else []
+
+
 def put_live(writer: Writer, run: Run) -> None:
     """Enter a run that holds rows."""
     writer.put(Table.RUNS, run.live_key, run.encode())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..store.port import Reader, Writer
 from ..store.schema import Table, height_key, prefix_stop
-from .directory import FAN, Run, RunsDamaged, is_due, live_runs, newest_runs, put_live, put_merged, take_parts
+from .directory import Run, RunsDamaged, due_runs, live_runs, newest_runs, put_live, put_merged, take_parts
 from .placed import CHUNK_ROWS, HASH_BYTES, ROW_BYTES, PlacedRecords, count_rows
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_block(writer: Writer, height: int, batches: Sequence[PlacedRecords]) -> 
     for table, column in RUN_TABLES:
         writer.put_many(table, rows.chunks(height, rows.block_rows(height, batches, column)))
     put_live(writer, Run.of_block(height, count_rows(batches)))
-    while is_due(group := newest_runs(writer, FAN)):
+    while group := due_runs(writer):
         _merge(writer, group)
 
 

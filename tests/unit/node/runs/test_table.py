@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facechain.consensus.records import RECORD_BYTES
-from facechain.node.runs import directory, table
+from facechain.node.runs import directory
 from facechain.node.runs.directory import Run, RunsDamaged, directory_of, is_due, live_runs
 from facechain.node.runs.placed import CHUNK_ROWS, ROW_BYTES, PlacedRecords, plain_rows
 from facechain.node.runs.table import RUN_TABLES, add_block, find, read_run, remove_block
@@ -25,7 +25,6 @@ TABLES = (Table.RUNS, Table.PIXEL_RUNS, Table.FILE_RUNS)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Merge three runs at a time and up to 60 rows, so that a few blocks have every shape of directory."""
     monkeypatch.setattr(directory, "FAN", 3)
-    monkeypatch.setattr(table, "FAN", 3)
     monkeypatch.setattr(directory, "MAX_RUN_ROWS", 60)
 
 
