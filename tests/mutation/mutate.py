@@ -139,9 +139,8 @@ def explained(module: str) -> Counter[tuple[str, str, str]]:
 
 def examine(module: str, *, workers: int, working_tree: bool) -> dict[str, Any]:
     """Mutate one module and return its entry of the results."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
-    )
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
+    commit = head.stdout.strip()
     with tempfile.TemporaryDirectory(prefix="facechain-mutate-") as name:
         folder = Path(name)
         copy_sources(folder, commit, working_tree=working_tree)
