@@ -21,7 +21,7 @@ from .chain_index import (
     write_index,
 )
 from .store.errors import StoreError
-from .store.port import Writer
+from .store.port import Reader, Writer
 from .store.schema import Table
 
 
@@ -39,8 +39,7 @@ class StoreDamaged(StoreError):
 
 
 def write_connected(writer: Writer, block: Block, delta: Delta, checked: Sequence[Checked]) -> None:
-    """Write all that belongs to a block that becomes the tip."""
-    write_parts(writer, block)
+    """Write all that belongs to a block that becomes the tip, but header and body (:func:`write_parts`)."""
     apply_delta(writer, delta)
     writer.put(Table.UNDO, block.hash, delta.encode())
     write_index(writer, block.header.height, block.hash, checked)
@@ -93,9 +92,9 @@ def apply_delta(writer: Writer, delta: Delta) -> None:
             writer.put(change.bucket, change.key, change.new)
 
 
-def stored_block(writer: Writer, block_hash: bytes) -> Block:
+def stored_block(reader: Reader, block_hash: bytes) -> Block:
     """Read a whole block back; raises StoreDamaged."""
-    chain = ChainReader(writer)
+    chain = ChainReader(reader)
     try:
         sealed, body = chain.sealed_header(block_hash), chain.body(block_hash)
     except ConsensusError as error:

@@ -88,9 +88,9 @@ class ChainRunner:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chain-writer")
         self._changes: set[asyncio.Task[Any]] = set()
         self._listeners: list[OnUpdate] = []
-        self._unfollowed = Moves()
+        self._unfollowed = Moves(chain.stored)
         """Moves of the chain that the mempool does not know of yet."""
-        self._untold = Moves()
+        self._untold = Moves(chain.stored)
         """Moves of the chain that the subscribers do not know of yet."""
         self.on_relayed: OnRelayed = lambda _results: None
 
@@ -267,7 +267,7 @@ class ChainRunner:
             await self._follow()
 
     async def _advance(self) -> ChainUpdate:
-        chain, moves = self.chain, Moves()
+        chain, moves = self.chain, Moves(self.chain.stored)
         while (plan := chain.next_plan()) is not None:
             try:
                 done = await self._run(partial(chain.execute, plan, verified=self.mempool.pool))
@@ -299,9 +299,9 @@ class ChainRunner:
             drops = await self._run(
                 partial(self.mempool.on_update, connected=update.connected, disconnected=update.disconnected)
             )
-            self._unfollowed = Moves()
+            self._unfollowed = Moves(self.chain.stored)
         finally:
-            news, self._untold = self._untold, Moves()
+            news, self._untold = self._untold, Moves(self.chain.stored)
             if news:
                 for listener in self._listeners:
                     _guarded(partial(listener, news.update(), drops), "following a new tip")
@@ -336,10 +336,13 @@ class ChainRunner:
         """Try what waited for statements that came by another way than `relay`."""
         if not len(self.intake.orphans):
             return
-        freed = [item for statement in arrived for item in self.intake.orphans.take_after(statement)]
-        if freed:
-            results = await self._run(lambda: self.intake.relay(freed))
+        results = await self._run(lambda: self._relay_after(arrived))
+        if results:
             _guarded(partial(self.on_relayed, results), "relaying statements")
+
+    def _relay_after(self, arrived: Iterable[Statement]) -> list[Relayed]:
+        freed = [item for statement in arrived for item in self.intake.orphans.take_after(statement)]
+        return self.intake.relay(freed) if freed else []
 
     async def template(self, producer: bytes, now_ms: int) -> Template:
         """Build the next block from the mempool; raises RuleViolation when the key may not seal it."""

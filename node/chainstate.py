@@ -30,7 +30,6 @@ from .block_store import (
     stored_block,
     write_connected,
     write_disconnected,
-    write_header,
     write_parts,
     write_refused,
 )
@@ -41,7 +40,9 @@ from .sealing import check_sealer, find_wrongly_sealed
 from .self_check import Marks, StoreUnsound, check_genesis, check_tip, read_mark
 from .store.port import Store, Writer
 from .store.schema import Table
+from .stored_block import BodyBudget
 from .template import Template, TemplateBase, build_template
+from .waiting import Waiting
 
 PENDING_BYTES_MAX = 64 * 2**20
 """Bodies that wait in memory for their turn; past this they are moved to the store."""
@@ -141,10 +142,7 @@ class ChainState:
         """Of protocol versions, after the tip."""
         self._genesis_block, self._genesis_delta = genesis_block(genesis)
         self.tree = BlockTree(self._genesis_block.sealed, genesis.params, versions=versions)
-        self._headers: dict[bytes, bytes] = {}
-        """Headers whose bodies are not here, encoded with their seals: less than half the memory of objects."""
-        self._pending: dict[bytes, Block] = {}
-        self._pending_bytes = 0
+        self.waiting = Waiting()
         self.headers_limit = HEADERS_WAITING_MAX
         self._clock = ClockWatch(genesis.params)
         self.checkpoint_height = 0
@@ -191,6 +189,7 @@ class ChainState:
     def _write_genesis(self, writer: Writer) -> None:
         writer.put(Table.META, NETWORK_KEY, self.network_id)
         writer.put(Table.META, GENESIS_KEY, self.genesis.encode())
+        write_parts(writer, self._genesis_block)
         write_connected(writer, self._genesis_block, self._genesis_delta, ())
 
     def _load(self) -> None:
@@ -272,8 +271,8 @@ class ChainState:
         parent = self.tree.nodes[sealed.header.previous]
         check_sealer(self.tree, self.store, parent, sealed.header.producer)
         node = self.tree.restore(sealed)
-        self._headers[node.hash] = sealed.encode()
-        if len(self._headers) > self.headers_limit:
+        self.waiting.add_header(sealed)
+        if len(self.waiting.headers) > self.headers_limit:
             self._forget_headers(node)
         return node
 
@@ -282,9 +281,9 @@ class ChainState:
         keep = {newest.hash} | {node.hash for node in self.tree.without_body(self.tree.best_header)}
         gone = self.tree.forget_waiting(keep, below=self.tree.tip.chainwork)
         for block_hash in gone:
-            self._headers.pop(block_hash, None)
+            self.waiting.drop(block_hash)
         # Amortised: when real work fills the limit, it is not walked again at every header.
-        self.headers_limit = max(HEADERS_WAITING_MAX, 2 * len(self._headers))
+        self.headers_limit = max(HEADERS_WAITING_MAX, 2 * len(self.waiting.headers))
 
     def check_new_body(self, block: Block) -> None:
         """Check that a body is the one its header commits to; a failure says nothing about the header.
@@ -299,9 +298,7 @@ class ChainState:
         """Keep a checked body until its block is connected. The header must be in the tree."""
         node = self.tree.nodes[block.hash]
         if not node.has_body:
-            self._headers.pop(node.hash, None)
-            self._pending[node.hash] = block
-            self._pending_bytes += block.body.byte_count()
+            self.waiting.add_block(block)
             self.tree.mark_body(node)
         return node
 
@@ -325,6 +322,7 @@ class ChainState:
         disconnected: list[Block] = []
         connected: list[Block] = []
         refused: list[tuple[bytes, ConsensusError]] = []
+        budget = BodyBudget(self.stored)
         while (plan := self.next_plan()) is not None:
             try:
                 done = self.execute(plan, verified=verified)
@@ -333,8 +331,8 @@ class ChainState:
                 refused.append((found.node.hash, found.error))
                 continue
             self.settle(done)
-            disconnected = [*reversed(done.disconnected), *disconnected]
-            connected.extend(done.connected)
+            disconnected = [*map(budget.hold, reversed(done.disconnected)), *disconnected]
+            connected.extend(map(budget.hold, done.connected))
         if self.wants_flush:
             self.store.transact(self.flush_pending)
             self.forget_flushed()
@@ -360,7 +358,7 @@ class ChainState:
         """Return the blocks that one transaction of a catch-up takes: at least one."""
         count, size = 0, 0
         for node in nodes[:GROUP_BLOCKS_MAX]:
-            block = self._pending.get(node.hash)
+            block = self.waiting.blocks.get(node.hash)
             size += 0 if block is None else block.body.byte_count()
             if count and size > GROUP_BYTES_MAX:
                 break
@@ -377,8 +375,9 @@ class ChainState:
         return self.store.transact(lambda writer: self._execute(writer, plan, verified))
 
     def _execute(self, writer: Writer, plan: ReorgPlan, verified: Container[bytes]) -> Executed:
-        disconnected = [self._disconnect(writer, node) for node in plan.disconnect]
-        connected = [self._connect(writer, node, verified) for node in plan.connect]
+        budget = BodyBudget(self.stored)
+        disconnected = [budget.hold(self._disconnect(writer, node)) for node in plan.disconnect]
+        connected = [budget.hold(self._connect(writer, node, verified)) for node in plan.connect]
         state = StateView(writer)
         checkpoint = state.checkpoint()
         height = max(self.checkpoint_height, 0 if checkpoint is None else checkpoint[0])
@@ -393,7 +392,8 @@ class ChainState:
         )
 
     def _connect(self, writer: Writer, node: HeaderNode, verified: Container[bytes]) -> Block:
-        block = self._pending.get(node.hash) or stored_block(writer, node.hash)
+        waiting = self.waiting.blocks.get(node.hash)
+        block = waiting or stored_block(writer, node.hash)
         try:
             delta, checked = connect_block(
                 writer,
@@ -406,6 +406,8 @@ class ChainState:
             )
         except RuleViolation as error:
             raise InvalidBlock(node, error) from error
+        if waiting is not None:
+            write_parts(writer, waiting)
         write_connected(writer, block, delta, checked)
         return block
 
@@ -420,8 +422,7 @@ class ChainState:
         self.checkpoint_height = done.checkpoint_height
         self.schedule = done.schedule
         for block in done.connected:
-            if self._pending.pop(block.hash, None) is not None:
-                self._pending_bytes -= block.body.byte_count()
+            self.waiting.drop(block.hash)
         active = [self.tree.nodes[block.hash] for block in done.connected]
         for node, error in find_wrongly_sealed(self.tree, self.store, active):
             self.mark_refused(InvalidBlock(node, error))
@@ -435,12 +436,9 @@ class ChainState:
 
         :meth:`keep_refusal` makes it durable; without that the block is merely tried again after a restart.
         """
-        block = self._pending.get(found.node.hash)
+        block = self.waiting.blocks.get(found.node.hash)
         for node in self.tree.mark_invalid(found.node):
-            self._headers.pop(node.hash, None)
-            dropped = self._pending.pop(node.hash, None)
-            if dropped is not None:
-                self._pending_bytes -= dropped.body.byte_count()
+            self.waiting.drop(node.hash)
         return None if block is None else block.sealed
 
     def keep_refusal(self, block_hash: bytes, sealed: SealedHeader | None) -> None:
@@ -450,27 +448,15 @@ class ChainState:
     @property
     def wants_flush(self) -> bool:
         """Tell whether waiting bodies should be moved to the store."""
-        return self._pending_bytes > PENDING_BYTES_MAX
+        return self.waiting.body_bytes > PENDING_BYTES_MAX
 
     def flush_pending(self, writer: Writer) -> None:
-        """Write waiting blocks (of side branches, or of a catch-up) to the store.
-
-        The headers between them and the stored chain go along, since a header without its parent cannot be
-        loaded again.
-        """
-        for block in self._pending.values():
-            write_parts(writer, block)
-            for node in self.tree.nodes[block.hash].ancestors():
-                waiting = self._headers.get(node.hash)
-                if waiting is not None and writer.get(Table.HEADERS, node.hash) is None:
-                    write_header(writer, SealedHeader.decode(waiting))
-                elif node.linked:
-                    break
+        """Write waiting blocks (of side branches, or of a catch-up) to the store."""
+        self.waiting.write(writer, self.tree.nodes)
 
     def forget_flushed(self) -> None:
         """Drop from memory what :meth:`flush_pending` wrote."""
-        self._pending.clear()
-        self._pending_bytes = 0
+        self.waiting.drop_blocks()
 
     # Reading.
 
@@ -488,21 +474,23 @@ class ChainState:
 
     def block(self, block_hash: bytes) -> Block | None:
         """Return a block whose body is here, from memory or from the store."""
-        waiting = self._pending.get(block_hash)
+        waiting = self.waiting.blocks.get(block_hash)
         if waiting is not None:
             return waiting
         with self.snapshot() as chain:
             sealed, body = chain.sealed_header(block_hash), chain.body(block_hash)
         return None if sealed is None or body is None else Block(sealed, body)
 
+    def stored(self, block_hash: bytes) -> Block:
+        """Return a block that is in the store; raises StoreDamaged when it is not."""
+        with self.store.read() as reader:
+            return stored_block(reader, block_hash)
+
     def sealed_header(self, block_hash: bytes) -> SealedHeader | None:
         """Return a known header with its seal."""
-        block = self._pending.get(block_hash)
-        if block is not None:
-            return block.sealed
-        waiting = self._headers.get(block_hash)
+        waiting = self.waiting.sealed_header(block_hash)
         if waiting is not None:
-            return SealedHeader.decode(waiting)
+            return waiting
         with self.snapshot() as chain:
             return chain.sealed_header(block_hash)
 

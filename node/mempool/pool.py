@@ -16,7 +16,7 @@ another meanwhile. Every method that needs the state is given the tip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from ...consensus.apply import Checked
@@ -275,7 +275,8 @@ class Mempool:
         drops: list[Drop] = []
         confirmed = {item.id for block in connected for item in block.body.statements}
         gone = sorted(disconnected, key=lambda block: block.header.height)
-        returned = [item for block in gone for item in block.body.statements if item.id not in confirmed]
+        returned, lost = self._returned(gone, confirmed, tip)
+        drops += lost
         for queue in self._authors.values():
             drops += self._settle(queue, confirmed, tip)
         self._forget_empty()
@@ -287,6 +288,28 @@ class Mempool:
         alive = {queue.entries[0].statement.leaf for queue in self._authors.values()}
         self._stalled = {leaf: height for leaf, height in self._stalled.items() if leaf in alive}
         return tuple(drops)
+
+    def _returned(
+        self, gone: Iterable[Block], confirmed: Collection[bytes], tip: Tip
+    ) -> tuple[list[Statement], list[Drop]]:
+        """Return the statements of disconnected blocks, in order, as far as a pool can hold them at all."""
+        limits = self.limits
+        bytes_left = limits.bytes + limits.returned_bytes
+        count_left = limits.statements + limits.returned_statements
+        returned: list[Statement] = []
+        lost: list[Drop] = []
+        for item in (item for block in gone for item in block.body.statements):
+            if item.id in confirmed:
+                continue
+            if item.size_bytes > bytes_left or not count_left:
+                count_left = 0  # what follows may build on this one
+                full = self._full("bytes", limits.bytes + limits.returned_bytes)
+                lost.append(self._drop(item, tip, full.code, full.message))
+                continue
+            bytes_left -= item.size_bytes
+            count_left -= 1
+            returned.append(item)
+        return returned, lost
 
     def _settle(self, queue: AuthorQueue, confirmed: set[bytes], tip: Tip) -> Iterator[Drop]:
         """Let go of sequences that the chain has used."""

@@ -33,8 +33,13 @@ class LongChain:
     def next_sequence(self, author: bytes) -> int:
         return StateView(self.state).next_sequence(author)
 
-    def mine(self, statements: Sequence[Statement] = (), *, delay_ms: int | None = None) -> Block:
-        """Return the next block; of its statements only what concerns the state is checked."""
+    def mine(
+        self, statements: Sequence[Statement] = (), *, delay_ms: int | None = None, keep: bool = True
+    ) -> Block:
+        """Return the next block; `keep` False: a sibling of it, on which nothing follows.
+
+        `delay_ms`: time since its parent (default: a spacing).
+        """
         parent, params = self.tip.header, self.genesis.params
         transition = Transition(self.state, params, height=parent.height + 1, parent_hash=parent.hash)
         for statement in statements:
@@ -57,10 +62,12 @@ class LongChain:
             producer=PRODUCER.public,
             nonce=0,
         )
-        self.state.apply(delta)
-        self.tip = Block(seal_header(PRODUCER, self.genesis.network_id, solve(header)), body)
-        self._anchor_ms = self._anchor_ms or header.time_ms
-        return self.tip
+        block = Block(seal_header(PRODUCER, self.genesis.network_id, solve(header)), body)
+        if keep:
+            self.state.apply(delta)
+            self.tip = block
+            self._anchor_ms = self._anchor_ms or header.time_ms
+        return block
 
     def mine_many(self, count: int, *, delay_ms: int | None = None) -> Iterator[Block]:
         """Yield `count` empty blocks."""

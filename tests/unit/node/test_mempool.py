@@ -313,6 +313,30 @@ def test_returned_statements_use_the_reserve(ledger: Ledger) -> None:
     assert [drop.code for drop in drops] == ["mempool-full"]
 
 
+def test_more_returned_statements_than_any_pool_holds_are_not_gathered_first(ledger: Ledger) -> None:
+    """The first ones come back; from the first that cannot, all are dropped, since they may build on it."""
+    pool = limited(ledger, statements=2, returned_statements=1)
+    notes = [ledger.note(A, sequence) for sequence in range(6)]
+    blocks = (ledger.mine(*notes[:2]), ledger.mine(*notes[2:]))
+    move(pool, ledger, blocks)
+    ledger.disconnect()
+    ledger.disconnect()
+    drops = move(pool, ledger, (), blocks[::-1])
+    assert pool.select(ledger.tip()) == tuple(notes[:3])
+    assert [(drop.id, drop.code) for drop in drops] == [(note.id, "mempool-full") for note in notes[3:]]
+
+    many = [ledger.note(A, sequence) for sequence in range(40)]
+    size = many[0].size_bytes
+    assert {note.size_bytes for note in many} == {size}
+    sized = limited(ledger, bytes=4_096, returned_bytes=size)
+    block = ledger.mine(*many)
+    ledger.disconnect()
+    fit = 4_096 // size + 1
+    drops = move(sized, ledger, (), (block,))
+    assert sized.select(ledger.tip()) == tuple(many[:fit])
+    assert [drop.code for drop in drops] == ["mempool-full"] * (40 - fit)
+
+
 def test_reasons_are_remembered_up_to_a_bound(ledger: Ledger) -> None:
     pool = limited(ledger, drops=1)
     fill(pool, ledger, ledger.note(A, 0, until=1), ledger.note(A, 1, until=1))
