@@ -136,6 +136,13 @@ class NodeClient:
         """Return how far a statement has come; NotFoundError when the node does not know it."""
         return StatementStatus.of(await self.get(f"/v1/statements/{statement_id.hex()}"))
 
+    async def record_count(self, statement_id: bytes) -> int:
+        """Return how many images a batch has, 0 for another statement."""
+        fields = Fields.of("statement", await self.get(f"/v1/statements/{statement_id.hex()}"))
+        if fields.is_null("batch"):
+            return 0
+        return Fields.of("batch", fields.content["batch"]).number("record_count")
+
     async def wait(
         self,
         statement_id: bytes,
@@ -173,6 +180,19 @@ class NodeClient:
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the JSON of an answer; a CommandError of the fitting kind otherwise."""
         return await self._request("GET", path, query=query)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        content: Mapping[str, object] | None = None,
+    ) -> Any:
+        """Return the JSON of the answer to a request whose body, if any, is `content` as JSON."""
+        body = None if content is None else json.dumps(content).encode()
+        media = None if content is None else "application/json"
+        return await self._request(method, path, query=query, body=body, content_type=media)
 
     async def _request(
         self,

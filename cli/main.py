@@ -42,6 +42,12 @@ COMMANDS: Final = {
         section=_PROOF, target="cli.audit:audit", summary="Trace an image or a hash to its origin."
     ),
     "verify": Entry(section=_PROOF, target="cli.audit:verify", summary="Check a proof file without a node."),
+    "attest": Entry(
+        section=_PROOF, target="cli.attest:attest", summary="Say on the chain that an image was reproduced."
+    ),
+    "retract": Entry(
+        section=_PROOF, target="cli.retract:retract", summary="Withdraw a batch, one image of it, or a stage."
+    ),
     "key": Entry(section=_RIGHTS, target="cli.keys:key", summary="Make and keep signing keys."),
     "role": Entry(section=_RIGHTS, target="cli.role:role", summary="Grant and revoke roles."),
     "checkpoint": Entry(

@@ -9,6 +9,7 @@ import click
 
 from .authoring import say_and_report
 from .errors import UsageError
+from .hexadecimal import read_hash
 from .keyring import Passphrases, public_key
 from .options import api_option, data_dir_option, examples, json_option, signing_options
 from .output import columns, emit
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 ROLE_NAMES = ("admin", "producer", "submitter", "viewer")
 GRANT, REVOKE = "grant", "revoke"
-HASH_DIGITS = 64
 
 
 @click.group()
@@ -80,7 +80,7 @@ def propose(
         role_name,
         public_key(data_dir, subject),
         suspect_since=suspect_since,
-        encryption_key=None if encryption_key is None else _hash("--encryption-key", encryption_key),
+        encryption_key=None if encryption_key is None else read_hash("--encryption-key", encryption_key),
         note=note,
     )
     say_and_report(
@@ -107,7 +107,7 @@ def approve(
     say_and_report(
         "approval",
         Kind.ROLE_APPROVAL,
-        RoleApproval(proposal=_hash("PROPOSAL_ID", proposal_id)),
+        RoleApproval(proposal=read_hash("PROPOSAL_ID", proposal_id)),
         key=key,
         passphrases=Passphrases(file=passphrase_file),
         data_dir=data_dir,
@@ -168,15 +168,6 @@ def _proposal(
         return RoleProposal.decode(payload.encode())
     except DecodeError as error:
         raise UsageError(error.what, expected=error.expected, got=error.got) from error
-
-
-def _hash(what: str, text: str) -> bytes:
-    try:
-        if len(text) == HASH_DIGITS:
-            return bytes.fromhex(text)
-    except ValueError:
-        pass
-    raise UsageError(what, expected=f"{HASH_DIGITS} hex digits", got=repr(text))
 
 
 def _role_row(entry: RoleHolding) -> tuple[str, str, str, str]:
