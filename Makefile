@@ -4,13 +4,14 @@
 #   PIP_ARGS=…   more arguments for pip, for example another index with a smaller build of torch
 #   ARGS=…       more arguments for pytest (make test) or the demo (make demo)
 #   MODULES=…    what make mutate changes (default: the rules, the work, the trees and the fork choice)
+#   SECONDS=… how long make fuzz fuzzes in all; TARGET=… one decoder only; KEEP=1 replaces the corpus by what was found
 #   KILLS=…      how often make check-store kills; FAULTS=… calls of each kind that make check-io lets fail; SEED=…
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint bench check-store check-io coverage mutate clean
+.PHONY: help demo test simulate lint bench check-store check-io coverage mutate fuzz clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,8 +42,8 @@ test: $(VENV)/.dev ## all tests (at most 10 minutes)
 	fi; \
 	$(BIN)/pytest -m "$$marks" --durations=15 --durations-min=2 $(ARGS)
 
-simulate: $(VENV)/.dev ## the simulations with SEEDS=200 runs each
-	@$(BIN)/pytest -q tests/simulation --seeds $(or $(SEEDS),200)
+simulate: $(VENV)/.dev ## whole nodes through faults and attacks on a virtual clock, SEEDS=200 runs from SEED on
+	@PYTHONPATH=tests $(BIN)/python tests/simulation/simulate.py --seeds $(or $(SEEDS),200) --first-seed $(SEED)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts, Dockerfile; all of them, then fails if one did
 	@failed=''; \
@@ -69,6 +70,9 @@ coverage: $(VENV)/.dev ## branch coverage of consensus/ by its unit tests: 100%,
 
 mutate: $(VENV)/.dev ## change MODULES in every way mutmut knows, in a copy of the last commit; their tests must notice
 	@nice $(BIN)/python tests/mutation/mutate.py $(MODULES)
+
+fuzz: $(VENV)/.dev ## fuzz every decoder for SECONDS=60 in all, or one of them with TARGET=name
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.driver --seconds $(or $(SECONDS),60) --seed $(SEED) $(if $(TARGET),--target $(TARGET)) $(if $(KEEP),--keep)
 
 clean: ## remove the virtual environment, builds and caches
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

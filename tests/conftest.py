@@ -13,7 +13,7 @@ settings.register_profile(
 )
 settings.load_profile("facechain")
 
-SEEDS_DEFAULT = 20
+SEEDS_DEFAULT = 10
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

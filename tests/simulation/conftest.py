@@ -5,4 +5,4 @@ import pytest
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "simulation_seed" in metafunc.fixturenames:
-        metafunc.parametrize("simulation_seed", range(metafunc.config.getoption("--seeds")))
+        metafunc.parametrize("simulation_seed", range(1, 1 + metafunc.config.getoption("--seeds")))

@@ -1,0 +1,65 @@
+"""Virtual time: a heap of events, one source of chance, and the trace of what happened.
+
+Everything in a run is a function of its seed: time moves only from event to event, events of one instant keep the
+order in which they were planned, and every draw comes from `Scheduler.random`. The trace's hash stands for the run:
+two runs of one seed have the same one, in any process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections.abc import Callable
+from itertools import count
+from typing import Final, TextIO
+
+Action = Callable[[], None]
+
+MS: Final = 1_000
+
+
+class Violation(Exception):
+    """An invariant does not hold: the run ends here."""
+
+
+class Scheduler:
+    """See the module's text. Times are seconds since the start of the run."""
+
+    def __init__(self, seed: int, sink: TextIO | None = None) -> None:
+        """Draw from `seed`; every line of the trace also goes to `sink`."""
+        self.now = 0.0
+        self.random = random.Random(seed)
+        self.events = 0
+        self._sink = sink
+        self._hash = hashlib.sha256()
+        self._order = count()
+        self._heap: list[tuple[float, int, Action]] = []
+
+    def after(self, delay: float, action: Action) -> None:
+        """Plan an event."""
+        heapq.heappush(self._heap, (self.now + max(delay, 0.0), next(self._order), action))
+
+    def run(self, until: float) -> None:
+        """Let everything happen that is planned up to a time."""
+        while self._heap and self._heap[0][0] <= until:
+            self.now, _, action = heapq.heappop(self._heap)
+            self.events += 1
+            action()
+        self.now = until
+
+    def exponential(self, mean: float) -> float:
+        """Draw the time until something that happens every `mean` seconds."""
+        return self.random.expovariate(1 / mean)
+
+    def note(self, what: str, *details: object) -> None:
+        """Write one line of the trace."""
+        line = f"{self.now:.6f} {what} {' '.join(map(str, details))}\n"
+        self._hash.update(line.encode())
+        if self._sink is not None:
+            self._sink.write(line)
+
+    @property
+    def trace_hash(self) -> str:
+        """Hash of all that was noted so far, in hexadecimal."""
+        return self._hash.hexdigest()

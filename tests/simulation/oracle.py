@@ -1,0 +1,167 @@
+"""What must hold: every active block checked again by an independent implementation, and every bound.
+
+`Oracle` is the page docs/protocol.md a second time (`support.reference`), which shares no code with the node: every
+block that ever becomes active on any honest node is put through it. The other functions read the machines of a node
+and compare what they hold with their limits. All raise `Violation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from facechain.consensus.params import Genesis
+from facechain.node.chainstate import ChainState
+from facechain.node.orphans import ORPHAN_BYTES_MAX, ORPHANS_MAX
+from facechain.node.store.memory import MemoryStore
+from facechain.node.store.port import Store
+from facechain.node.store.schema import BUCKETS, Table
+from facechain.node.wire.limits import MAX_BANS, MAX_SCORED_PEERS
+from support.reference import Reference, Rejected
+
+from .events import Violation
+from .nodes import RELAY_LIMITS, SYNC_LIMITS, SimNode
+
+OWN_TABLES: Final = frozenset(
+    {
+        Table.META,
+        Table.HEADERS,
+        Table.BODIES,
+        Table.UNDO,
+        Table.MEMPOOL,
+        Table.PEERS,
+        Table.BANS,
+        Table.TESTS,
+        Table.PRUNED,
+    }
+)
+"""Tables that differ between two honest nodes of one tip: side branches, promises and what is known of peers."""
+
+
+class Oracle:
+    """See the module's text."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        root = Reference(genesis.encode())
+        self._genesis = genesis
+        self._chains: dict[bytes, Reference] = {root.tip_hash: root}
+
+    @property
+    def blocks(self) -> int:
+        """Different blocks that were checked again."""
+        return len(self._chains) - 1
+
+    def check_tip(self, node: SimNode) -> None:
+        """Put every block of a node's active chain that is new through the second implementation."""
+        fuse, node.fuse = node.fuse, None
+        new = []
+        for item in node.chain.tree.tip.ancestors():
+            if item.hash in self._chains:
+                break
+            new.append(item)
+        for item in reversed(new):
+            block = node.chain.block(item.hash)
+            if block is None:
+                raise Violation(f"{node.name} follows block {item.hash.hex()} without its body")
+            chain = self._chains[block.header.previous].fork()
+            try:
+                chain.accept(block.sealed.encode(), block.body.encode())
+            except Rejected as error:
+                raise Violation(f"{node.name} took the invalid block {item.hash.hex()}: {error}") from error
+            if chain.chainwork != item.chainwork:
+                raise Violation(f"{node.name} counts work {item.chainwork}, expected {chain.chainwork}")
+            self._chains[item.hash] = chain
+        node.fuse = fuse
+
+    def replay(self, node: SimNode) -> str:
+        """Return the state hash of a fresh node that is given nothing but a node's active chain."""
+        with MemoryStore.open() as store:
+            fresh = ChainState.open(store, self._genesis)
+            for item in node.chain.tree.active[1:]:
+                block = node.chain.block(item.hash)
+                if block is None or fresh.accept_block(block, now_ms=2 * item.time_ms).refused:
+                    raise Violation(f"block {item.height} of {node.name} does not connect in a new node")
+            if fresh.tree.tip.hash != node.tip:
+                raise Violation(
+                    f"a new node ends at {fresh.tree.tip.hash.hex()}, {node.name} at {node.tip.hex()}"
+                )
+            return state_hash(store)
+
+
+def state_hash(store: Store) -> str:
+    """Return the hash of all tables that follow from the active chain."""
+    digest = hashlib.sha256()
+    with store.read() as reader:
+        for bucket in BUCKETS:
+            if bucket in OWN_TABLES:
+                continue
+            digest.update(bucket.encode())
+            for key, value in reader.scan(bucket):
+                digest.update(len(key).to_bytes(2, "big") + key + len(value).to_bytes(4, "big") + value)
+    return digest.hexdigest()
+
+
+def check_states(nodes: Iterable[SimNode]) -> None:
+    """Nodes at one tip have one state."""
+    seen: dict[bytes, tuple[str, str]] = {}
+    for node in nodes:
+        found = state_hash(node.store)
+        name, first = seen.setdefault(node.tip, (node.name, found))
+        if found != first:
+            raise Violation(f"{name} and {node.name} stand at {node.tip.hex()} with different states")
+
+
+def bounds(node: SimNode) -> Sequence[tuple[str, int, int]]:
+    """Return what a node holds of each bounded thing, and the bound."""
+    sync, relay, pool, tree = node.sync, node.relay, node.mempool.pool, node.chain.tree
+    limits, links = node.mempool.pool.limits, len(node.links)
+    peers, others = list(sync._peers.values()), list(relay._peers.values())
+    policy = node.doors.book.policy
+    new, tried = node.doors.book.counts
+    window = SYNC_LIMITS.in_flight_per_peer
+    return (
+        ("orphans", len(node.intake.orphans), ORPHANS_MAX),
+        ("orphan bytes", node.intake.orphans._bytes, ORPHAN_BYTES_MAX),
+        ("pooled statements", len(pool), limits.statements + limits.returned_statements),
+        ("headers without a body", len(node.chain.waiting.headers), node.chain.headers_limit),
+        ("synchroniser's peers", len(peers), links),
+        ("relay's peers", len(others), links),
+        ("blocks known of a peer", max((len(item.known) for item in peers), default=0), SYNC_LIMITS.announce_known),
+        ("bodies a peer owes", max((len(item.in_flight) for item in peers), default=0), window + SYNC_LIMITS.assemblies),
+        ("bodies a peer lacks", max((len(item.lacks) for item in peers), default=0), len(tree.nodes)),
+        ("bodies asked for", len(sync._asked), links * window + SYNC_LIMITS.assemblies),
+        ("bodies put together", len(sync._assemblies), links * window + SYNC_LIMITS.assemblies),
+        ("leaves known of a peer", max((len(item.known) for item in others), default=0), RELAY_LIMITS.known_per_peer),
+        ("offers of a peer", max((len(item.offers) for item in others), default=0), _offers_max()),
+        ("announcements to a peer", max((len(item.announce) for item in others), default=0), _announce_max(node)),
+        ("requests to a peer", max((len(item.groups) for item in others), default=0), RELAY_LIMITS.groups_per_peer),
+        ("statements asked for", len(relay._asked), links * RELAY_LIMITS.groups_per_peer * RELAY_LIMITS.request_size),
+        ("statements being checked", len(relay._checking), len(node._statements) + 1_000),
+        ("new addresses", new, policy.new_buckets * policy.slots),
+        ("tried addresses", tried, policy.tried_buckets * policy.slots),
+        ("bans", len(node.doors.bans), MAX_BANS),
+        ("scored peers", len(node.doors.bans._offences), MAX_SCORED_PEERS),
+        ("discouraged addresses", len(node.doors.bans._discouraged), MAX_SCORED_PEERS),
+        ("kept rows", len(node.mempool._rows), limits.statements + 2 * limits.returned_statements),
+    )  # fmt: skip
+
+
+def _offers_max() -> int:
+    """What a peer owes may come back to its offers beyond their limit."""
+    return RELAY_LIMITS.offers_per_peer + RELAY_LIMITS.groups_per_peer * RELAY_LIMITS.request_size
+
+
+def _announce_max(node: SimNode) -> int:
+    """A new peer is first told of the whole pool."""
+    return max(RELAY_LIMITS.announce_per_peer, len(node.mempool.pool))
+
+
+def check_bounds(node: SimNode) -> None:
+    """Everything that a peer can make grow is within its limit."""
+    for what, held, limit in bounds(node):
+        if held > limit:
+            raise Violation(f"{node.name}: expected at most {limit} {what}, got {held}")
+    strangers = {peer for peer in node.sync._asked.values() if peer not in node.links}
+    if strangers or any(peer not in node.links for peer in node.relay._asked.values()):
+        raise Violation(f"{node.name} waits for answers of peers that are gone")
