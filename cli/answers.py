@@ -120,7 +120,9 @@ class Fields:
 def _hash(value: object, what: str) -> bytes:
     try:
         if isinstance(value, str) and len(value) == 2 * HASH_BYTES:
-            return bytes.fromhex(value)
+            found = bytes.fromhex(value)  # skips blanks
+            if len(found) == HASH_BYTES:
+                return found
     except ValueError:
         pass
     raise AnswerError(what, expected=f"{2 * HASH_BYTES} hex digits", got=value)

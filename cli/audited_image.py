@@ -36,9 +36,10 @@ def open_image(path: Path) -> AuditedImage:
         pixel_hash,
     )
     from ..consensus.perceptual import perceptual_hash
+    from ..node.bounded_files import read_bounded
 
     with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
+        data = read_bounded(file, MAX_FILE_BYTES)
     note = None
     try:
         pixels = decode_image(data)

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import CheckFailedError, RefusedError
@@ -37,7 +38,20 @@ FOLDER: Final = "outbox"
 PRIVATE_MODE: Final = 0o700
 NAME_BYTES: Final = 16
 MAX_JSON_BYTES: Final = 2**24
-_HEX_FIELDS: Final = frozenset({"author", "network", "seed", "seed_commitment", "manifest_hash"})
+HASH_BYTES: Final = 32
+_HEX_FIELDS: Final = MappingProxyType(
+    {"author": False, "manifest_hash": False, "network": True, "seed": True, "seed_commitment": True}
+)
+"""Fields of 32 bytes, and whether they may be null."""
+_PLAIN_FIELDS: Final = MappingProxyType(
+    {
+        **dict.fromkeys(("width", "height", "micro_batch", "wait"), (int,)),
+        **dict.fromkeys(("public", "with_objects"), (bool,)),
+        **dict.fromkeys(("key", "path"), (str,)),
+        **dict.fromkeys(("model", "clustering", "filter"), (str, NoneType)),
+    }
+)
+"""Fields that JSON has as they are, and their types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +99,31 @@ class Draft:
 
         try:
             values: dict[str, Any] = {field.name: content[field.name] for field in fields(cls)}
-            for name in _HEX_FIELDS:
-                values[name] = None if values[name] is None else bytes.fromhex(values[name])
+            for name, may_be_null in _HEX_FIELDS.items():
+                if values[name] is not None or not may_be_null:
+                    values[name] = _hash(name, values[name])
+            for name, kinds in _PLAIN_FIELDS.items():
+                _check_plain(name, values[name], kinds)
             values["stages"] = read_stage_list(values["stages"], what)
         except (KeyError, TypeError, ValueError, BatchRejected) as error:
             raise _damaged(what, repr(error)) from error
         return cls(**values)
+
+
+def _hash(name: str, value: object) -> bytes:
+    """Read 64 hex digits; ValueError otherwise. Blanks, which `fromhex` skips, would make it shorter."""
+    found = bytes.fromhex(value) if isinstance(value, str) and len(value) == 2 * HASH_BYTES else b""
+    if len(found) != HASH_BYTES:
+        raise ValueError(f"{name}: expected {2 * HASH_BYTES} hex digits")
+    return found
+
+
+def _check_plain(name: str, value: object, kinds: tuple[type, ...]) -> None:
+    """Raise TypeError unless a value is of one of the types, ValueError when it is a negative number."""
+    if type(value) not in kinds:
+        raise TypeError(f"{name}: expected {kinds[0].__name__}, got {type(value).__name__}")
+    if isinstance(value, int) and value < 0:
+        raise ValueError(f"{name}: expected 0 or more, got {value}")
 
 
 def _damaged(what: str, got: str) -> CheckFailedError:
@@ -280,7 +313,7 @@ def _decode(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(str(path), str(error)) from error
     if not isinstance(content, dict):
         raise _damaged(str(path), type(content).__name__)

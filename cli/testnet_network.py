@@ -282,6 +282,6 @@ def _run_file(path: Path) -> dict[str, Any]:
     """Return what node.json says; nothing when it is not there."""
     try:
         content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

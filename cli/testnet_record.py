@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType, NoneType
 from typing import Any, Final, Self
 
 from ..node.data_dir import DataDir
@@ -24,6 +25,15 @@ WALLET_FOLDER: Final = "wallet"
 NODE_PREFIX: Final = "node-"
 OUTPUT_FILE: Final = "output.log"
 MAX_RECORD_BYTES: Final = 1 << 20
+_TYPES: Final = MappingProxyType(
+    {
+        "name": (str,),
+        "mines": (bool,),
+        **dict.fromkeys(("pid", "started_ticks"), (int, NoneType)),
+        **dict.fromkeys(("peer", "api"), (str, NoneType)),
+    }
+)
+"""Types of a node's fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +69,17 @@ class NodeRecord:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Read an entry; KeyError or TypeError when it is none."""
-        pid = entry["pid"]
+        for name, kinds in _TYPES.items():
+            if type(entry[name]) not in kinds:
+                raise TypeError(f"{name}: expected {kinds[0].__name__}, got {type(entry[name]).__name__}")
+        pid, ticks = entry["pid"], entry["started_ticks"]
+        if (pid is None) is not (ticks is None):
+            raise TypeError(f"process: expected pid and started_ticks, got {pid} and {ticks}")
+        process = None if pid is None else ProcessId(pid=pid, started_ticks=ticks)
         return cls(
-            name=str(entry["name"]),
-            mines=bool(entry["mines"]),
-            process=None
-            if pid is None
-            else ProcessId(pid=int(pid), started_ticks=int(entry["started_ticks"])),
+            name=entry["name"],
+            mines=entry["mines"],
+            process=process,
             peer=entry["peer"],
             api=entry["api"],
         )
@@ -132,7 +146,7 @@ class NetworkRecord:
             raise NotFoundError(
                 f"no test network in {root}", advice="start one with: facechain testnet up, or name its --dir"
             ) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _foreign(path, "other text") from None
         try:
             if content["format"] != FORMAT:

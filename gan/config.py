@@ -167,7 +167,7 @@ def from_json(text: str) -> TrainingConfig:
     """Read what `to_json` wrote; unknown or missing fields raise `ConfigError`."""
     try:
         loaded: object = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError("configuration is not JSON", got=str(error)) from error
     return TrainingConfig(**_fields(TrainingConfig, loaded))
 

@@ -136,11 +136,14 @@ def read_stages(path: Path) -> tuple[StageRecord, ...]:
         return ()
     try:
         loaded: object = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StageError("stage file is not JSON", got=f"{path}: {error}") from error
     if not isinstance(loaded, dict) or loaded.get("format") != FORMAT:
         raise StageError("stage file", expected=FORMAT, got=str(path))
-    return extend([StageRecord.from_json(item) for item in loaded["stages"]])
+    items = loaded.get("stages")
+    if not isinstance(items, list):
+        raise StageError("stage file", expected="a list of stages", got=type(items).__name__)
+    return extend([StageRecord.from_json(item) for item in items])
 
 
 def anchor(stages: Sequence[StageRecord], submit: Submit) -> dict[str, bytes]:

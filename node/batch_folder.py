@@ -32,7 +32,10 @@ IMAGES: Final = "images/"
 SIDECARS: Final = frozenset({MANIFEST_FILE, STAGE_FILE})
 """Files that `facechain generate` leaves beside its images."""
 
-JSON_BYTES_MAX: Final = 2**28
+MANIFEST_BYTES_MAX: Final = 2**28
+"""A million images take 150 MiB; the manifest is compared, not parsed."""
+JSON_BYTES_MAX: Final = 2**23
+"""Of the files that are parsed; 64 stage records at their limits take 5 MiB."""
 HASH_BYTES: Final = 32
 MAX_INDEX: Final = 2**32 - 1
 _NUMBERED: Final = re.compile(r"(?:.*/)?([0-9]{8,10})\.png")
@@ -225,7 +228,9 @@ def _compare(source: Source, facts: _Facts, records: Records, images: Sequence[I
             got=f"{size[0]} x {size[1]}",
         )
     manifest = manifest_bytes(images)
-    stored = source.read(MANIFEST_FILE, max_bytes=JSON_BYTES_MAX) if MANIFEST_FILE in source.names else b""
+    stored = (
+        source.read(MANIFEST_FILE, max_bytes=MANIFEST_BYTES_MAX) if MANIFEST_FILE in source.names else b""
+    )
     if stored != manifest or sha256(manifest) != facts.hash("manifest_sha256"):
         raise BatchRejected(
             source.describe(MANIFEST_FILE),

@@ -8,20 +8,35 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
 from ..consensus.image import MAX_FILE_BYTES
+from .bounded_files import read_bounded
 
 FILES_MAX: Final = 2**21
 """Files in one source: twice the images of the largest batch part."""
 
+NAME_SHOWN_MAX: Final = 300
+"""Characters of a member's name in an error; an archive may say 65,535."""
+
 ARCHIVE_SUFFIX: Final = ".zip"
 IGNORED_NAMES: Final = frozenset({"thumbs.db", "desktop.ini"})
 IGNORED_FOLDERS: Final = frozenset({"__MACOSX"})
+
+METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Ways of packing that are taken. LZMA would reserve whatever size of dictionary, up to 4 GiB, a member claims."""
+
+UNPACK_ERRORS: Final = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, OSError, ValueError, NotImplementedError),
+)
+"""What the standard library raises for an archive or member that is damaged."""
 
 _ENCRYPTED: Final = 0x1
 
@@ -73,10 +88,11 @@ def open_source(path: Path) -> Iterator[Source]:
     if not path.is_file():
         raise BatchRejected(str(path), expected="a folder or a zip archive", got="nothing there")
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield ZipSource(path, archive)
-    except zipfile.BadZipFile as error:
+        archive = zipfile.ZipFile(path)
+    except UNPACK_ERRORS as error:
         raise BatchRejected(str(path), expected="a folder or a zip archive", got=str(error)) from error
+    with archive:
+        yield ZipSource(path, archive)
 
 
 class FolderSource:
@@ -113,7 +129,7 @@ class FolderSource:
         """See :class:`Source`."""
         try:
             with (self._root / name).open("rb") as file:
-                data = file.read(max_bytes + 1)
+                data = read_bounded(file, max_bytes)
         except OSError as error:
             raise BatchRejected(
                 self.describe(name), expected="a file that can be read", got=str(error.strerror)
@@ -143,6 +159,8 @@ class ZipSource:
         self._archive = archive
         self._members: dict[str, zipfile.ZipInfo] = {}
         for member in archive.infolist():
+            if not member.filename:
+                raise BatchRejected(str(path), expected="members with names", got="one without")
             if member.is_dir() or is_ignored(member.filename):
                 continue
             self._check(member)
@@ -162,6 +180,8 @@ class ZipSource:
             problem = "a link"
         elif member.flag_bits & _ENCRYPTED:
             problem = "an encrypted member"
+        elif member.compress_type not in METHODS:
+            problem = "one packed by another method than deflate"
         if problem is not None:
             raise BatchRejected(self.describe(name), expected="a plain file below the archive", got=problem)
 
@@ -170,7 +190,7 @@ class ZipSource:
         try:
             with self._archive.open(self._members[name]) as file:
                 data = file.read(max_bytes + 1)
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+        except UNPACK_ERRORS as error:
             raise BatchRejected(
                 self.describe(name), expected="a member that unpacks", got=str(error) or "damaged data"
             ) from error
@@ -178,7 +198,7 @@ class ZipSource:
 
     def describe(self, name: str) -> str:
         """See :class:`Source`."""
-        return f"{self._path}/{name}"
+        return f"{self._path}/{name[:NAME_SHOWN_MAX]}"
 
 
 class SubSource:

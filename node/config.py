@@ -101,6 +101,9 @@ class NodeConfig:
     minimum_chainwork: int = _setting(0, CHAINWORK, "work (hex) below which a chain of headers is not stored")
     checkpoints: tuple[PinnedBlock, ...] = _setting((), listed(PINNED), "blocks that the chain must contain")
     max_reorg: int = _setting(1000, whole(0, HEIGHT_MAX), "deepest reorganisation done without being told to")
+    deep_reorg: int = _setting(
+        6, whole(1, HEIGHT_MAX), "reorganisations of at least this many blocks raise the alarm"
+    )
     log_level: str = _setting(
         "info", choice("debug", "info", "warning", "error"), "least important line logged"
     )
@@ -208,7 +211,8 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: expected UTF-8 text, got byte 0x{error.object[error.start]:02x}"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Not only the parser's own class: a number of 5,000 digits, or 1,000 brackets within each other.
         raise ConfigError(f"{path}: expected TOML, got a syntax error: {error}") from error
     for key in table:
         _check_known(key, str(path), SETTINGS)

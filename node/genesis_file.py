@@ -33,6 +33,7 @@ FORMAT: Final = "facechain-genesis"
 MAX_FILE_BYTES: Final = 524_288
 HASH_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
+BITS_BYTES: Final = 4
 FILE_MODE: Final = 0o644
 MAX_DIGITS: Final = 20
 
@@ -252,7 +253,9 @@ def _retarget(value: object) -> Retarget:
 def _bits(value: object) -> int:
     try:
         if isinstance(value, str) and len(value) == 10 and value.startswith("0x"):
-            return int.from_bytes(bytes.fromhex(value[2:]), "big")
+            bits = bytes.fromhex(value[2:])
+            if len(bits) == BITS_BYTES:
+                return int.from_bytes(bits, "big")
     except ValueError:
         pass
     raise DecodeError("pow_limit_bits", expected="compact bits such as 0x1f010000", got=_short(value))
@@ -331,7 +334,9 @@ def _uint(value: object, name: str) -> int:
 def _hex(value: object, name: str, size: int) -> bytes:
     try:
         if isinstance(value, str) and len(value) == 2 * size:
-            return bytes.fromhex(value)
+            found = bytes.fromhex(value)  # skips blanks
+            if len(found) == size:
+                return found
     except ValueError:
         pass
     raise DecodeError(name, expected=f"{2 * size} hex digits", got=_short(value))

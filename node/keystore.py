@@ -19,6 +19,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ..consensus.ed25519 import PUBLIC_KEY_BYTES
 from ..consensus.signing import LedgerKey, NodeKey
 from . import pkcs8
 from .private_files import create_private_file, make_private_directory, read_private_file
@@ -26,6 +27,8 @@ from .private_files import create_private_file, make_private_directory, read_pri
 KEYS_FOLDER: Final = "keys"
 SUFFIX: Final = ".pem"
 MAX_FILE_BYTES: Final = 8_192
+SHOWN_CHARACTERS: Final = 80
+"""Of a line that is not as it should be."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Ask: TypeAlias = Callable[[str], bytes]
@@ -234,7 +237,9 @@ def _kind(path: Path, text: str) -> KeyKind | None:
         return None
     known = KeyKind.__members__.values()
     if line[1].strip() not in known:
-        raise KeyFileInvalid(str(path), expected=f"Facechain-Key: {' or '.join(known)}", got=line[1])
+        raise KeyFileInvalid(
+            str(path), expected=f"Facechain-Key: {' or '.join(known)}", got=line[1][:SHOWN_CHARACTERS]
+        )
     return KeyKind(line[1].strip())
 
 
@@ -248,10 +253,18 @@ def _inspect(path: Path, text: str) -> KeyInfo:
             advice="take a key of another program in with: facechain key import NAME FILE",
         )
     try:
-        public, encrypted = bytes.fromhex(line[1].strip()), pkcs8.is_encrypted(text)
+        public, encrypted = _public(line[1].strip()), pkcs8.is_encrypted(text)
     except (ValueError, pkcs8.NotPkcs8) as error:
         raise KeyFileInvalid(str(path), expected="a whole key file", got=str(error)) from None
     return KeyInfo(name=path.stem, path=path, kind=kind, public=public, encrypted=encrypted)
+
+
+def _public(text: str) -> bytes:
+    """Read a public key; ValueError when it is none. Blanks, which `fromhex` skips, would make it shorter."""
+    public = bytes.fromhex(text)
+    if len(text) != 2 * PUBLIC_KEY_BYTES or len(public) != PUBLIC_KEY_BYTES:
+        raise ValueError(f"expected {2 * PUBLIC_KEY_BYTES} hex digits, got {text[:SHOWN_CHARACTERS]!r}")
+    return public
 
 
 def _decrypt(path: Path, text: str, ask: Ask) -> Ed25519PrivateKey:

@@ -7,6 +7,7 @@ damaged, and proves nothing else.
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
@@ -63,16 +64,24 @@ class SnapshotWriter:
 
 
 def read_frames(file: BinaryIO) -> Iterator[tuple[Frame, bytes]]:
-    """Yield (kind, content) up to the checksum, which is compared; raises DecodeError."""
+    """Yield (kind, content) up to the checksum, which is compared; raises DecodeError.
+
+    `file` must be seekable: reading a length that a frame claims reserves as much memory at once, so it is
+    compared with what the file has left first.
+    """
     digest = hashlib.sha256()
+    left = file.seek(0, os.SEEK_END)
+    file.seek(0)
 
     def take(size: int) -> bytes:
-        data = file.read(size)
+        nonlocal left
+        data = file.read(size) if size <= left else b""
         if len(data) != size:
             raise DecodeError("snapshot", expected=f"{size} more bytes", got="the end of the file")
+        left -= size
         return data
 
-    if file.read(len(MAGIC)) != MAGIC:
+    if left < len(MAGIC) or take(len(MAGIC)) != MAGIC:
         raise DecodeError("snapshot", expected=repr(MAGIC.decode().strip()), got="other content")
     digest.update(MAGIC)
     while True:
