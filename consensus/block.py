@@ -188,7 +188,9 @@ class Body:
     @classmethod
     def decode(cls, data: bytes, *, max_bytes: int) -> Body:
         """Read the stored form; raises DecodeError."""
-        (items,) = as_array(unpack(data, max_bytes=max_bytes, max_items=MAX_BODY_STATEMENTS), "body", 1)
+        (items,) = as_array(
+            unpack(data, max_bytes=max_bytes, max_items=MAX_BODY_STATEMENTS, max_depth=2), "body", 1
+        )
         return cls(
             tuple(
                 Statement.decode(as_bytes(item, "statement", max_size=MAX_STATEMENT_BYTES))

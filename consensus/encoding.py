@@ -22,6 +22,10 @@ MAX_ITEMS_DEFAULT = 64
 MAX_DEPTH = 6
 """Arrays within arrays. The deepest structure of the protocol needs four."""
 
+VALUES_PER_ITEM = 16
+"""All arrays of a structure together may hold this many times what one may; an empty array, one byte on the
+wire, takes 64 bytes of memory."""
+
 _FORBIDDEN_RANGES = ((0x00, 0x1F), (0x7F, 0x9F), (0x2028, 0x202E), (0x2066, 0x2069))
 _FORBIDDEN_IN_TEXT = frozenset(
     chr(code) for first, last in _FORBIDDEN_RANGES for code in range(first, last + 1)
@@ -41,12 +45,15 @@ def pack(value: object) -> bytes:
     return packed
 
 
-def unpack(data: bytes, *, max_bytes: int, max_items: int = MAX_ITEMS_DEFAULT) -> Value:
+def unpack(
+    data: bytes, *, max_bytes: int, max_items: int = MAX_ITEMS_DEFAULT, max_depth: int = MAX_DEPTH
+) -> Value:
     """Decode one canonical value that fills ``data`` exactly.
 
-    ``max_bytes`` bounds the input before anything is parsed, ``max_items`` every array within it. A
-    claimed length is checked against the bytes that are left before anything is allocated for it, so
-    hostile input costs a small multiple of its own length.
+    ``max_bytes`` bounds the input before anything is parsed, ``max_items`` every array within it and, times
+    ``VALUES_PER_ITEM``, all of them together, ``max_depth`` the arrays within each other. A claimed length is
+    checked against the bytes that are left before anything is allocated for it, so hostile input costs a small
+    multiple of its own length.
 
     Raises:
         DecodeError: too long, malformed, truncated, of a type outside the subset, or not in the
@@ -55,7 +62,7 @@ def unpack(data: bytes, *, max_bytes: int, max_items: int = MAX_ITEMS_DEFAULT) -
     if len(data) > max_bytes:
         raise DecodeError("structure", expected=f"at most {max_bytes} bytes", got=f"{len(data)} bytes")
     reader = _Reader(data, max_items)
-    value = reader.value(MAX_DEPTH)
+    value = reader.value(max_depth)
     if reader.position != len(data):
         raise DecodeError(
             "structure", expected=f"{reader.position} bytes", got=f"{len(data) - reader.position} more bytes"
@@ -77,11 +84,12 @@ _ARRAYS = {0xDC: (2, 16), 0xDD: (4, 1 << 16)}
 class _Reader:
     """Reads values off a byte string, refusing every form but the shortest."""
 
-    __slots__ = ("data", "max_items", "position")
+    __slots__ = ("data", "max_items", "position", "values_left")
 
     def __init__(self, data: bytes, max_items: int) -> None:
         self.data = data
         self.max_items = max_items
+        self.values_left = VALUES_PER_ITEM * max_items
         self.position = 0
 
     def value(self, depth: int) -> Value:
@@ -131,13 +139,11 @@ class _Reader:
     def _array(self, count: int, depth: int) -> list[Value]:
         left = len(self.data) - self.position
         if depth == 0:
-            raise DecodeError(
-                "structure", expected=f"at most {MAX_DEPTH} nested arrays", got="deeper nesting"
-            )
-        if count > min(self.max_items, left):
-            raise DecodeError(
-                "structure", expected=f"an array of at most {min(self.max_items, left)}", got=str(count)
-            )
+            raise DecodeError("structure", expected="fewer nested arrays", got="deeper nesting")
+        most = min(self.max_items, self.values_left, left)
+        if count > most:
+            raise DecodeError("structure", expected=f"an array of at most {most}", got=str(count))
+        self.values_left -= count
         return [self.value(depth - 1) for _ in range(count)]
 
 

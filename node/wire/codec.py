@@ -60,7 +60,8 @@ def frame_spec(frame: bytes) -> MessageSpec:
 def decode_fields(spec: MessageSpec, frame: bytes) -> Message:
     """Decode a frame that passed `frame_spec`; DecodeError when it is not the canonical form of its type."""
     max_items = max((MAX_ITEMS_DEFAULT, *(field.max_items for _, field in fields_of(spec.message))))
-    value = unpack(frame[1:], max_bytes=spec.max_bytes, max_items=max_items)
+    depth = 1 + max((field.depth for _, field in fields_of(spec.message)), default=0)
+    value = unpack(frame[1:], max_bytes=spec.max_bytes, max_items=max_items, max_depth=depth)
     return cast("Message", take_fields(spec.message, value, spec.name))
 
 

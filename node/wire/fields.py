@@ -31,6 +31,10 @@ class Field(Protocol):
     def max_items(self) -> int:
         """Most elements of the arrays within the field."""
 
+    @property
+    def depth(self) -> int:
+        """Arrays within each other that the field is made of."""
+
     def put(self, value: Any) -> object:
         """Return what is packed for `value`."""
 
@@ -45,6 +49,7 @@ class Uint:
     bits: int
 
     max_items: ClassVar[int] = 0
+    depth: ClassVar[int] = 0
 
     @property
     def max_bytes(self) -> int:
@@ -64,6 +69,7 @@ class Fixed:
     size: int
 
     max_items: ClassVar[int] = 0
+    depth: ClassVar[int] = 0
 
     @property
     def max_bytes(self) -> int:
@@ -84,6 +90,7 @@ class Packed:
     items: int
 
     max_items: ClassVar[int] = 0
+    depth: ClassVar[int] = 0
 
     @property
     def max_bytes(self) -> int:
@@ -105,6 +112,8 @@ class Blobs:
 
     size: int
     items: int
+
+    depth: ClassVar[int] = 1
 
     @property
     def max_items(self) -> int:
@@ -135,6 +144,7 @@ class Text:
     size: int
 
     max_items: ClassVar[int] = 0
+    depth: ClassVar[int] = 0
 
     @property
     def max_bytes(self) -> int:
@@ -152,6 +162,7 @@ class Flag:
     """A boolean."""
 
     max_items: ClassVar[int] = 0
+    depth: ClassVar[int] = 0
     max_bytes: ClassVar[int] = 1
 
     def put(self, value: bool) -> object:  # noqa: FBT001 - the value itself
@@ -168,6 +179,7 @@ class Choice:
     values: type[IntEnum]
 
     max_items: ClassVar[int] = 0
+    depth: ClassVar[int] = 0
     max_bytes: ClassVar[int] = 1
 
     def put(self, value: IntEnum) -> object:
@@ -188,6 +200,8 @@ class Rows:
 
     row: type[Any]
     items: int
+
+    depth: ClassVar[int] = 2
 
     @property
     def max_items(self) -> int:

@@ -106,6 +106,17 @@ def test_more_items_than_the_limit() -> None:
         unpack(pack([1, 2, 3]), max_bytes=9, max_items=2)
 
 
+def test_all_arrays_together_have_a_limit() -> None:
+    rows = [[0] * 4] * 12
+    assert unpack(pack(rows), max_bytes=99, max_items=12) == rows
+    pairs: object = 0
+    for _ in range(4):
+        pairs = [pairs, pairs]
+    assert unpack(pack(pairs), max_bytes=99, max_items=2) == pairs
+    with pytest.raises(DecodeError, match="an array of at most 0, got 2"):
+        unpack(pack([pairs, pairs]), max_bytes=99, max_items=2)
+
+
 def test_nesting_has_a_limit() -> None:
     deepest: object = 1
     for _ in range(MAX_DEPTH):
