@@ -33,6 +33,11 @@ _TRIAL: Final = "Try it on this machine"
 
 COMMANDS: Final = {
     "node": Entry(section=_NETWORK, target="cli.node:node", summary="Run a peer of the network."),
+    "peers": Entry(
+        section=_NETWORK,
+        target="cli.peers:peers",
+        summary="See, name, remove and ban the peers of a running node.",
+    ),
     "network": Entry(section=_NETWORK, target="cli.network:network", summary="Found a network."),
     "db": Entry(
         section=_NETWORK, target="cli.db:db", summary="Check, repair, back up and prune a node's store."

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .config_kinds import PeerPattern
-from .hub import PeerHub
 from .peer_door import PeerDoor
+from .peer_link import PeerLink
+from .protocol.actions import PeerId
 from .protocol.peer_bans import Ban
 from .protocol.peer_entry import Endpoint
 from .wire.faults import Reason
@@ -39,13 +40,15 @@ class PeerAdmin:
         self,
         *,
         door: PeerDoor,
-        hub: PeerHub,
+        links: Mapping[PeerId, PeerLink],
+        end: Callable[[PeerLink, str, str], None],
         clock_ms: Callable[[], int],
         save: Callable[[], Awaitable[None]],
     ) -> None:
-        """`save` writes what is known of peers; it raises StoreError."""
+        """`links` are the open connections, which `end` closes; `save` writes what is known, or raises StoreError."""
         self._door = door
-        self._hub = hub
+        self._links = links
+        self._end = end
         self._clock_ms = clock_ms
         self._save = save
 
@@ -57,8 +60,8 @@ class PeerAdmin:
 
     def named(self) -> Sequence[NamedPeer]:
         """Return the peers that the operator named."""
-        connected = {link.endpoint for link in self._hub.links.values()}
-        connected |= self._door.endpoints_of(link.node_key for link in self._hub.links.values())
+        connected = {link.endpoint for link in self._links.values()}
+        connected |= self._door.endpoints_of(link.node_key for link in self._links.values())
         return [
             NamedPeer(
                 endpoint=entry.endpoint,
@@ -87,9 +90,9 @@ class PeerAdmin:
     async def remove(self, host: str, port: int) -> bool:
         """Forget a named peer and end the connection to an address; tell whether there was either."""
         was_named = self._door.book.remove_manual(host, port)
-        meant = [link for link in self._hub.links.values() if link.endpoint == (host, port)]
+        meant = [link for link in self._links.values() if link.endpoint == (host, port)]
         for link in meant:
-            self._hub.end(link, Reason.DONE, "this node's operator ended the connection")
+            self._end(link, Reason.DONE, "this node's operator ended the connection")
         await self._save()
         return was_named or bool(meant)
 
@@ -102,9 +105,9 @@ class PeerAdmin:
         ban = self._door.bans.ban(
             pattern, reason, now_ms=self._clock_ms(), ban_ms=seconds * 1_000, by_operator=True
         )
-        for link in list(self._hub.links.values()):
+        for link in list(self._links.values()):
             if pattern.matches(link.connection.remote[0], link.node_key):
-                self._hub.end(link, Reason.BANNED, ban.reason)
+                self._end(link, Reason.BANNED, ban.reason)
         await self._save()
         return ban
 

@@ -69,7 +69,9 @@ class Peering:
         self._last_anchors: tuple[Endpoint, ...] = ()
         self._changed = asyncio.Event()
         self.door.on_ban = self._changed.set
-        self.admin = PeerAdmin(door=self.door, hub=self.hub, clock_ms=clock_ms, save=self.save_now)
+        self.admin = PeerAdmin(
+            door=self.door, links=self.hub.links, end=self.hub.end, clock_ms=clock_ms, save=self.save_now
+        )
 
     def _limits(self) -> ConnectionLimits:
         return ConnectionLimits(max_inbound=self._config.max_inbound)

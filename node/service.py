@@ -32,6 +32,7 @@ from .config_kinds import Endpoint
 from .mempool import Drop, Mempool, Submission
 from .mining.controller import MinerController, MiningSituation, mining_situation
 from .mining.workers import HashlibWorkers
+from .peer_admin import PeerAdmin
 from .peering import Peering
 from .store.errors import StoreError
 from .store.lmdb_store import LmdbStore
@@ -291,6 +292,11 @@ class Node:
     def now_ms(self) -> int:
         """Return Unix time in milliseconds."""
         return clock_ms()
+
+    @property
+    def peer_control(self) -> PeerAdmin:
+        """What the operator may do about peers."""
+        return self.peering.admin
 
     def holders(self, leaf: bytes) -> int:
         """Return how many peers are known to hold a statement."""

@@ -30,6 +30,9 @@ LOOK_BITS: Final = 256
 LOOKS_SCANNED_MAX: Final = 2_000_000
 """Perceptual hashes that one search goes through, oldest batch first; an answer says when there were more."""
 
+BAN_SECONDS_MAX: Final = 10 * 365 * 86_400
+"""Longest ban: ten years."""
+
 PROPOSALS_MAX: Final = 500
 UPGRADE_REQUESTS_MAX: Final = 500
 ROLE_ENTRIES_MAX: Final = 5_000

@@ -13,6 +13,7 @@ from typing import Protocol
 from ...consensus.statement import Statement
 from ..chainstate import ChainState
 from ..mempool import Mempool, Submission
+from ..peer_admin import PeerAdmin
 from .events import EventHub
 
 
@@ -95,6 +96,11 @@ class NodePort(Protocol):
 
     def peers(self) -> Sequence[PeerInfo]:
         """Return the connected peers."""
+        ...
+
+    @property
+    def peer_control(self) -> PeerAdmin:
+        """What the operator may do about peers."""
         ...
 
     def holders(self, leaf: bytes) -> int:

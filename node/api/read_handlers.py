@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -27,7 +27,7 @@ from .snapshot import Snapshot
 from .views.accounts import account_view, proposals_view, roles_view
 from .views.blocks import block_view, blocks_view
 from .views.images import find_places, image_view, looks_view
-from .views.network import genesis_view, live_status, peer_view, stored_status
+from .views.network import genesis_view, live_status, stored_status
 from .views.statements import statement_bytes, statement_view
 from .views.trail import trail_view
 from .views.upgrades import upgrades_view
@@ -210,12 +210,6 @@ async def get_trail(request: web.Request) -> web.Response:
     return web.json_response(
         await context_of(request).reader.view(lambda snapshot: trail_view(snapshot, statement_id))
     )
-
-
-async def get_peers(request: web.Request) -> web.Response:
-    """Answer with the connected peers."""
-    peers: list[dict[str, Any]] = [peer_view(peer) for peer in context_of(request).node.peers()]
-    return web.json_response({"peers": peers})
 
 
 async def get_object(request: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from . import peer_handlers as peers
 from . import proof_handlers as proofs
 from . import read_handlers as read
 from . import write_handlers as write
@@ -168,7 +169,46 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The steps that lead to a batch or stage",
         errors=(404,),
     ),
-    _get("/v1/peers", read.get_peers, "Connected peers"),
+    _get("/v1/peers", peers.get_peers, "Connected peers, and those that the operator named"),
+    Route(
+        method="POST",
+        path="/v1/peers",
+        handler=peers.post_peer,
+        summary="Name a peer to stay connected to",
+        access=Access.WRITE,
+        takes=(JSON,),
+        statuses=(200, 201),
+        errors=(408, 409, 413, 415),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/peers",
+        handler=peers.delete_peer,
+        summary="Forget a named peer, and end the connection to it",
+        access=Access.WRITE,
+        query=(Query(name="peer", about="HOST:PORT where it listens"),),
+        errors=(404,),
+    ),
+    _get("/v1/bans", peers.get_bans, "Who is kept out, why and until when"),
+    Route(
+        method="POST",
+        path="/v1/bans",
+        handler=peers.post_ban,
+        summary="Keep a node key, an address or a network out",
+        access=Access.WRITE,
+        takes=(JSON,),
+        statuses=(201,),
+        errors=(408, 413, 415),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/bans",
+        handler=peers.delete_ban,
+        summary="End a ban",
+        access=Access.WRITE,
+        query=(Query(name="peer", about="node key, address or network of the ban"),),
+        errors=(404,),
+    ),
     Route(
         method="POST",
         path="/v1/statements",

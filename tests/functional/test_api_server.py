@@ -201,7 +201,7 @@ def test_an_open_or_empty_token_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_page_about_the_api_lists_every_route() -> None:
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\| `(GET|POST|PUT) (\S+)`", page, re.MULTILINE))
+    listed = set(re.findall(r"^\| `(GET|POST|PUT|DELETE) (\S+)`", page, re.MULTILINE))
     assert listed == {(route.method, route.path) for route in ROUTES} | {("GET", "/openapi.json")}
 
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from facechain.consensus.params import Genesis
 from facechain.consensus.signing import LedgerKey, NodeKey
@@ -52,14 +53,16 @@ async def live_node(
     mining: LedgerKey | None = None,
     identity: str | None = None,
     versions: Collection[int] = SUPPORTED_VERSIONS,
+    **settings: Any,
 ) -> AsyncIterator[LiveNode]:
-    """Run a node on free ports until the context ends; it is then shut down in order."""
+    """Run a node on free ports until the context ends; it is then shut down in order. `settings`: of `NodeConfig`."""
     config = NodeConfig(
         data_dir=folder,
         listen=Endpoint(host="127.0.0.1", port=0),
         api=Endpoint(host="127.0.0.1", port=0),
         peers=tuple(peer.addresses.peer if isinstance(peer, LiveNode) else peer for peer in peers),
         mine=mining is not None,
+        **settings,
     )
     config.layout.create()
     keys = NodeKeys(identity=NodeKey.from_seed(seed(identity or str(folder))), mining=mining, api_token=TOKEN)

@@ -18,9 +18,13 @@ from facechain.node.api.port import NodeStatus, PeerInfo, StoreTrouble
 from facechain.node.chain_runner import ChainRunner
 from facechain.node.chainstate import ChainState, ChainUpdate
 from facechain.node.mempool import Drop, Mempool, MempoolLimits, Submission
+from facechain.node.peer_admin import PeerAdmin
+from facechain.node.peer_door import PeerDoor
+from facechain.node.protocol.peer_bans import BanList
 from facechain.node.store.memory import MemoryStore
 from facechain.node.template import Template
 from support.chain import KIND_OF, PRODUCER, make_genesis, seed, solve
+from support.peer_books import make_book
 
 
 @dataclass
@@ -42,6 +46,11 @@ class LoneNode:
         self.events = EventHub()
         self.connected: list[PeerInfo] = []
         self.held_by: dict[bytes, int] = {}
+        self.saves = 0
+        door = PeerDoor(book=make_book(), bans=BanList(), clock_ms=self.now_ms, max_inbound=0)
+        self.peer_control = PeerAdmin(
+            door=door, links={}, end=self._end, clock_ms=self.now_ms, save=self._save_peers
+        )
         self._sequences: dict[bytes, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -90,6 +99,12 @@ class LoneNode:
 
     def holders(self, leaf: bytes) -> int:
         return self.held_by.get(leaf, 0)
+
+    async def _save_peers(self) -> None:
+        self.saves += 1
+
+    def _end(self, *connection: object) -> None:
+        raise AssertionError(f"a lone node has no connection to end, got {connection}")
 
     async def submit(self, statements: Sequence[Statement]) -> Sequence[Submission]:
         return await self.runner.submit(statements)

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,7 @@ async def listening(
     on_refused: OnRefused | None = None,
     limits: ConnectionLimits | None = None,
     timeouts: Timeouts = QUICK,
+    admits_host: Callable[[str], bool] = lambda _host: True,
 ) -> AsyncIterator[Listener]:
     """Listen on a free port of loopback with a certificate kept in `directory`."""
     async with Listener(
@@ -140,6 +141,7 @@ async def listening(
         local=local or local_node(1),
         on_connection=on_connection,
         on_refused=on_refused,
+        admits_host=admits_host,
         limits=limits or ConnectionLimits(),
         timeouts=timeouts,
     ) as listener:
