@@ -93,6 +93,8 @@ class ChainRunner:
         self._untold = Moves(chain.stored)
         """Moves of the chain that the subscribers do not know of yet."""
         self.on_relayed: OnRelayed = lambda _results: None
+        self.on_blocks: Callable[[], None] = lambda: None
+        """Told after blocks were taken in, whether or not the tip moved."""
 
     @classmethod
     def open(
@@ -265,6 +267,7 @@ class ChainRunner:
             return await self._advance()
         finally:
             await self._follow()
+            _guarded(self.on_blocks, "looking at new blocks")
 
     async def _advance(self) -> ChainUpdate:
         chain, moves = self.chain, Moves(self.chain.stored)

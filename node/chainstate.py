@@ -354,6 +354,12 @@ class ChainState:
             return plan
         return ReorgPlan(fork=plan.fork, disconnect=(), connect=self._first_group(plan.connect))
 
+    def refused_candidates(self) -> tuple[HeaderNode, ...]:
+        """Return the ends of chains with more work that this node does not follow."""
+        return self.tree.refused_candidates(
+            checkpoint_height=self.lowest_fork, max_reorg=self.policy.max_reorg
+        )
+
     def _first_group(self, nodes: Sequence[HeaderNode]) -> tuple[HeaderNode, ...]:
         """Return the blocks that one transaction of a catch-up takes: at least one."""
         count, size = 0, 0

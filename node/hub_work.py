@@ -25,6 +25,7 @@ from .protocol.relay import Relay
 from .protocol.sync import Synchronizer
 from .recent import RecentStatements
 from .store.errors import StoreError
+from .stored_block import whole
 from .wire.limits import MAX_INVENTORY
 
 ADMIT_GROUP = 256
@@ -167,14 +168,16 @@ class HubWork:
 
     def _on_update(self, update: ChainUpdate, _drops: Sequence[Drop]) -> None:
         for block in update.connected:
-            self._recent.add(block)
             self._credit_block(block)
+        for block in whole(update.connected):
+            self._recent.add(block)
         self._perform(self._sync.on_tip_changed(time.monotonic()))
         if update.connected:
             # Blocks of a catch-up were not announced when they came.
             self._perform(self._sync.announce(update.connected[-1]))
         if update.disconnected:
-            returned = [item for block in update.disconnected for item in block.body.statements]
+            # Those of a very large move are offered again later, with all that waits.
+            returned = (item for block in whole(update.disconnected) for item in block.body.statements)
             pool = self._runner.mempool.pool
             self.announce_statements(item for item in returned if item.leaf in pool)
 

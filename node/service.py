@@ -34,9 +34,11 @@ from .mining.controller import MinerController, MiningSituation, mining_situatio
 from .mining.workers import HashlibWorkers
 from .peer_admin import PeerAdmin
 from .peering import Peering
+from .reorg_watch import ReorgWatch
 from .store.errors import StoreError
 from .store.lmdb_store import LmdbStore
 from .store.port import Store
+from .stored_block import whole
 from .template import Template
 from .version_watch import VersionWatch
 from .wire.handshake import LocalNode
@@ -119,8 +121,14 @@ class Node:
         self.miner = self._build_miner()
         self._progress = _Progress()
         self.version_watch = VersionWatch(chain)
+        self.reorgs = ReorgWatch(
+            chain, deep_blocks=config.deep_reorg, now_ms=clock_ms, tell=self.events.publish
+        )
         self._started = time.monotonic()
         self.runner.subscribe(self._on_update)
+        self.runner.subscribe(self.reorgs.on_update)
+        self.runner.on_blocks = self.reorgs.look
+        self.reorgs.look()
         self.runner.on_trouble = self._on_trouble
         if self.miner is not None:
             self.hub.work.on_admitted = self.miner.on_statements
@@ -256,7 +264,7 @@ class Node:
                 disconnected=len(update.disconnected),
             )
         )
-        for block in update.connected:
+        for block in whole(update.connected):
             for statement in block.body.statements:
                 self.events.publish(
                     ReceiptChanged(id=statement.id, receipt="sealed", height=block.header.height)

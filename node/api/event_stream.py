@@ -14,10 +14,11 @@ from typing import Any
 from aiohttp import web
 
 from .context import SECURITY_HEADERS, ApiContext, context_of
-from .events import Event, StoreChanged, Subscription, TipChanged, TooManyListeners
+from .events import Event, ReorgAlarm, StoreChanged, Subscription, TipChanged, TooManyListeners
 from .limits import EVENT_KEEPALIVE_SECONDS, RETRY_AFTER_SECONDS
 from .parameters import read_hash
 from .problems import ApiProblem
+from .views.network import alarm_view
 
 
 def event_view(event: Event) -> tuple[str, dict[str, Any]]:
@@ -32,6 +33,8 @@ def event_view(event: Event) -> tuple[str, dict[str, Any]]:
         }
     if isinstance(event, StoreChanged):
         return "store", {"state": "ok" if event.ok else "failing", "reason": event.reason}
+    if isinstance(event, ReorgAlarm):
+        return "alarm", alarm_view(event)
     return "receipt", {
         "id": event.id.hex(),
         "receipt": event.receipt,

@@ -57,7 +57,25 @@ class StoreChanged:
     """Why it fails."""
 
 
-Event = TipChanged | ReceiptChanged | StoreChanged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReorgAlarm:
+    """A reorganisation that an operator must look at."""
+
+    reason: str
+    """`deep-reorganisation`, or `refused-fork`: a chain with more work that this node does not follow."""
+    at_ms: int
+    """Unix time."""
+    depth: int
+    """Blocks that went off the chain, or would have."""
+    fork_height: int
+    """Height of the last block that both chains have."""
+    left: bytes
+    """Tip of the chain that was left, or is kept against the other."""
+    right: bytes
+    """Tip of the chain that is followed, or refused."""
+
+
+Event = TipChanged | ReceiptChanged | StoreChanged | ReorgAlarm
 
 
 class Subscription:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from .objects import ObjectFolder
 from .port import NodePort
+from .views.blocks import JsonObject
 from .views.network import live_status
 
 PREFIX = "facechain"
@@ -69,10 +70,31 @@ class _NodeCollector:
             "1 while a protocol version is scheduled that this node does not know: it will stop before that height",
             value=float(upgrade is not None and not upgrade["known"]),
         )
+        yield from _reorganisations(status["reorganisations"])
         if self._objects is not None:
             yield GaugeMetricFamily(
                 f"{PREFIX}_object_bytes", "Bytes of held images", value=float(self._objects.size_bytes)
             )
+
+
+def _reorganisations(counts: JsonObject) -> Iterator[Metric]:
+    """Yield what went off the chain, and what was not followed, since the node started."""
+    for name, about, number in (
+        ("reorganisations", "Times that blocks left the active chain", "reorganisations"),
+        ("reorganisation_blocks", "Blocks that left the active chain", "blocks"),
+        ("deep_reorganisations", "Reorganisations of at least deep_reorg blocks", "deep"),
+        (
+            "refused_forks",
+            "Chains with more work below the checkpoint or deeper than max_reorg",
+            "refused_forks",
+        ),
+    ):
+        yield CounterMetricFamily(f"{PREFIX}_{name}", about, value=float(counts[number]))
+    yield GaugeMetricFamily(
+        f"{PREFIX}_reorganisation_deepest_blocks",
+        "Most blocks that left the active chain at once",
+        value=float(counts["deepest"]),
+    )
 
 
 class Metrics:

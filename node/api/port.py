@@ -14,6 +14,7 @@ from ...consensus.statement import Statement
 from ..chainstate import ChainState
 from ..mempool import Mempool, Submission
 from ..peer_admin import PeerAdmin
+from ..reorg_watch import ReorgWatch
 from .events import EventHub
 
 
@@ -80,6 +81,11 @@ class NodePort(Protocol):
     @property
     def events(self) -> EventHub:
         """Where the node publishes and the API subscribes."""
+        ...
+
+    @property
+    def reorgs(self) -> ReorgWatch:
+        """What went off the chain since the node started."""
         ...
 
     def now_ms(self) -> int:

@@ -21,6 +21,7 @@ from facechain.node.mempool import Drop, Mempool, MempoolLimits, Submission
 from facechain.node.peer_admin import PeerAdmin
 from facechain.node.peer_door import PeerDoor
 from facechain.node.protocol.peer_bans import BanList
+from facechain.node.reorg_watch import ReorgWatch
 from facechain.node.store.memory import MemoryStore
 from facechain.node.template import Template
 from support.chain import KIND_OF, PRODUCER, make_genesis, seed, solve
@@ -40,6 +41,8 @@ class LoneNode:
 
     genesis: Genesis = field(default_factory=lambda: make_genesis(heartbeat_ms=0))
     limits: MempoolLimits = field(default_factory=MempoolLimits)
+    deep_blocks: int = 2
+    """Depth from which a reorganisation raises the alarm."""
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.genesis.time_ms)
@@ -60,6 +63,11 @@ class LoneNode:
         runner = ChainRunner.open(self.chain, self.now_ms, self.limits)
         self.runner = await self._stack.enter_async_context(runner)
         self.runner.subscribe(self._on_update)
+        self.reorgs = ReorgWatch(
+            self.chain, deep_blocks=self.deep_blocks, now_ms=self.now_ms, tell=self.events.publish
+        )
+        self.runner.subscribe(self.reorgs.on_update)
+        self.runner.on_blocks = self.reorgs.look
         return self
 
     async def __aexit__(

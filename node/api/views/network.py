@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 from ....consensus.params import PROTOCOL_DRAFT, Genesis
 from ...genesis_file import GenesisDocument
+from ...reorg_watch import ReorgWatch
+from ..events import ReorgAlarm
 from ..port import NodePort, PeerInfo, StoreTrouble
 from ..snapshot import Snapshot
 from .blocks import JsonObject
@@ -60,6 +63,7 @@ def live_status(node: NodePort) -> JsonObject:
         "now_ms": node.now_ms(),
         **live_upgrade(node.chain),
         "store": store_view(node.store_trouble()),
+        "reorganisations": reorg_view(node.reorgs),
     }
 
 
@@ -68,6 +72,24 @@ def store_view(trouble: StoreTrouble | None) -> JsonObject:
     if trouble is None:
         return {"state": "ok", "reason": None, "since_ms": None}
     return {"state": "failing", "reason": trouble.reason, "since_ms": trouble.since_ms}
+
+
+def reorg_view(watch: ReorgWatch) -> JsonObject:
+    """Return the counts since the node started, and the last alarm."""
+    alarm = watch.alarm
+    return {**asdict(watch.counts), "alarm": None if alarm is None else alarm_view(alarm)}
+
+
+def alarm_view(alarm: ReorgAlarm) -> JsonObject:
+    """Return one alarm."""
+    return {
+        "reason": alarm.reason,
+        "at_ms": alarm.at_ms,
+        "depth": alarm.depth,
+        "fork_height": alarm.fork_height,
+        "left": alarm.left.hex(),
+        "right": alarm.right.hex(),
+    }
 
 
 def stored_status(snapshot: Snapshot) -> JsonObject:

@@ -75,6 +75,7 @@ def test_every_kind_from_a_file(tmp_path: Path) -> None:
         minimum_chainwork = "0xFf"
         checkpoints = ["7:{HASH}"]
         max_reorg = 12
+        deep_reorg = 3
         allow = ["10.0.0.0/8"]
         deny = ["{HASH}"]
         """,
@@ -100,6 +101,7 @@ def test_every_kind_from_a_file(tmp_path: Path) -> None:
         minimum_chainwork=255,
         checkpoints=(PinnedBlock(height=7, block_hash=bytes.fromhex(HASH)),),
         max_reorg=12,
+        deep_reorg=3,
         allow=(PeerPattern(network=IPv4Network("10.0.0.0/8")),),
         deny=(PeerPattern(node_key=bytes.fromhex(HASH)),),
     )
