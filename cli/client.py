@@ -136,6 +136,18 @@ class NodeClient:
         """Return how far a statement has come; NotFoundError when the node does not know it."""
         return StatementStatus.of(await self.get(f"/v1/statements/{statement_id.hex()}"))
 
+    async def statement_bytes(self, statement_id: bytes) -> bytes:
+        """Return an encoded statement, by the node's word; NotFoundError without one."""
+        content: bytes = await self._request("GET", f"/v1/statements/{statement_id.hex()}", octets=True)
+        return content
+
+    async def encryption_key(self, public: bytes) -> bytes | None:
+        """Return the encryption key of a viewer, None for a key without that role."""
+        fields = Fields.of("account", await self.get(f"/v1/accounts/{public.hex()}"))
+        found = [entry for entry in fields.objects("entries") if entry.text("role") == "viewer"]
+        held = [entry for entry in found if entry.flag("held")]
+        return held[0].hash("encryption_key") if held else None
+
     async def record_count(self, statement_id: bytes) -> int:
         """Return how many images a batch has, 0 for another statement."""
         fields = Fields.of("statement", await self.get(f"/v1/statements/{statement_id.hex()}"))

@@ -132,6 +132,7 @@ KNOWN: Final = {
     "facechain.node.wire.faults.WireError": ExitCode.UNREACHABLE,
     "facechain.node.wire.faults.ListenFailed": ExitCode.REFUSED,
     "facechain.node.wire.faults.HandshakeError": ExitCode.REFUSED,
+    "facechain.node.view_keys.WrappedKeyInvalid": ExitCode.FAILED,
     "facechain.node.keystore.KeyNotFound": ExitCode.NOT_FOUND,
     "facechain.node.keystore.KeyFileInvalid": ExitCode.USAGE,
     "facechain.node.keystore.KeyRefused": ExitCode.REFUSED,

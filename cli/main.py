@@ -55,6 +55,7 @@ COMMANDS: Final = {
     ),
     "key": Entry(section=_RIGHTS, target="cli.keys:key", summary="Make and keep signing keys."),
     "role": Entry(section=_RIGHTS, target="cli.role:role", summary="Grant and revoke roles."),
+    "view": Entry(section=_RIGHTS, target="cli.view:view", summary="Let viewers open encrypted batches."),
     "checkpoint": Entry(
         section=_RIGHTS, target="cli.checkpoint:checkpoint", summary="Declare a block final as a witness."
     ),

@@ -1,4 +1,4 @@
-"""Ed25519 private keys as PKCS#8 in PEM, with or without a passphrase.
+"""Private keys (Ed25519, X25519) as PKCS#8 in PEM, with or without a passphrase.
 
 Owns the byte form of a private key at rest. Encryption is PBES2 (RFC 8018) with scrypt and AES-256-CBC: the
 library's own writer stretches a passphrase with 2,048 rounds of PBKDF2 only, which a single graphics card
@@ -8,10 +8,11 @@ undoes at millions of guesses a second. Readers other than this one (OpenSSL amo
 import base64
 import binascii
 import os
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives import padding, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
@@ -40,10 +41,13 @@ class WrongPassphrase(Exception):
 
 
 class NotPkcs8(Exception):
-    """The text is no PEM of an Ed25519 private key; the message says what was wrong."""
+    """The text is no PEM of a private key of the wanted type; the message says what was wrong."""
 
 
-def encode_pem(key: Ed25519PrivateKey, passphrase: bytes | None) -> str:
+AnyPrivate = TypeVar("AnyPrivate", Ed25519PrivateKey, X25519PrivateKey)
+
+
+def encode_pem(key: Ed25519PrivateKey | X25519PrivateKey, passphrase: bytes | None) -> str:
     """Return `key` as PEM text, encrypted when there is a passphrase (1 to 1,023 bytes; ValueError)."""
     plain = key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -56,6 +60,11 @@ def encode_pem(key: Ed25519PrivateKey, passphrase: bytes | None) -> str:
 
 
 def decode_pem(text: str, passphrase: bytes | None) -> Ed25519PrivateKey:
+    """Read an Ed25519 key; raises as `decode_private`."""
+    return decode_private(text, passphrase, Ed25519PrivateKey)
+
+
+def decode_private(text: str, passphrase: bytes | None, kind: type[AnyPrivate]) -> AnyPrivate:
     """Read PEM text; text before the PEM block is ignored.
 
     Raises:
@@ -71,7 +80,7 @@ def decode_pem(text: str, passphrase: bytes | None) -> Ed25519PrivateKey:
         raise NotPkcs8("damaged or cut short") from error
     except Exception as error:  # the library's own classes for what it does not support
         raise NotPkcs8(f"not readable: {type(error).__name__}") from error
-    if not isinstance(key, Ed25519PrivateKey):
+    if not isinstance(key, kind):
         raise NotPkcs8(f"a key of another type: {type(key).__name__}")
     return key
 
