@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ from .output import emit, say
 if TYPE_CHECKING:
     from ..node.data_dir import DataDir
     from .client_images import ImageClient
+    from .header_chain import HeaderChain
 
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -70,7 +72,7 @@ def run_audit(subject: str, *, trust_network: str | None, api: str, data_dir: Da
     from .audited_image import open_image
     from .client_images import ask_images
 
-    trusted = _trusted(trust_network, data_dir)
+    trusted = trusted_network(trust_network, data_dir)
     path = Path(subject)
     if _HASH.fullmatch(subject) and not path.exists():
         digest = bytes.fromhex(subject)
@@ -89,7 +91,7 @@ def run_audit(subject: str, *, trust_network: str | None, api: str, data_dir: Da
     return ask_images(api, data_dir, by_image)
 
 
-def _trusted(text: str | None, data_dir: DataDir) -> bytes | None:
+def trusted_network(text: str | None, data_dir: DataDir) -> bytes | None:
     """Return the network id that counts, None when nothing names one."""
     from .authoring import known_network
 
@@ -119,11 +121,26 @@ def _write_proof(found: Audit, path: Path) -> None:
     short_help="Check a proof file without a node.",
     epilog=examples(
         "facechain verify face.png face.fcproof --network genesis.json",
-        "facechain verify face.png face.fcproof --network genesis.json --json",
+        "facechain verify face.png face.fcproof --headers chain.fcheaders --json",
+        "facechain verify key.fcrole --height 1200 --headers chain.fcheaders",
     ),
 )
-@click.argument("image", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.argument("proof", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument(
+    "image", metavar="IMAGE|ROLE_PROOF", type=click.Path(path_type=Path, dir_okay=False, exists=True)
+)
+@click.argument("proof", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option(
+    "--headers",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="Chain of headers (facechain headers sync) that the proof's tip must be on.",
+)
+@click.option(
+    "--height",
+    type=click.IntRange(min=0),
+    metavar="HEIGHT",
+    help="Of a role proof: the height that is asked about.  [default: that of the proof]",
+)
 @click.option(
     "--network",
     metavar="ID|FILE",
@@ -131,25 +148,70 @@ def _write_proof(found: Audit, path: Path) -> None:
 )
 @data_dir_option
 @json_option
-def verify(*, image: Path, proof: Path, network: str | None, data_dir: DataDir, as_json: bool) -> int:
-    """Check that PROOF proves the registration of IMAGE. Asks no node and uses no network.
+def verify(
+    *,
+    image: Path,
+    proof: Path | None,
+    headers: Path | None,
+    height: int | None,
+    network: str | None,
+    data_dir: DataDir,
+    as_json: bool,
+) -> int:
+    """Check that PROOF proves the registration of IMAGE, or what a ROLE_PROOF says. Asks no node, uses no network.
 
-    Exit codes: 0 verified, 2 the proof does not hold for this image, 3 usage.
+    Exit codes: 0 verified (the key had the role), 1 the key had not the role, 2 the proof does not hold, 3 usage.
     """
     from ..consensus.errors import DecodeError
+
+    trusted = trusted_network(network, data_dir)
+    chain = None if headers is None else _headers(headers, trusted)
+    try:
+        if proof is None:
+            return _verify_role(image, height, trusted, chain, as_json=as_json)
+        if height is not None:
+            raise UsageError("option --height", expected="a role proof", got="the proof of an image")
+        return _verify_image(image, proof, trusted, chain, as_json=as_json)
+    except DecodeError as error:
+        raise UsageError(f"{proof or image}: {error.what}", expected=error.expected, got=error.got) from error
+
+
+def _headers(path: Path, trusted: bytes | None) -> HeaderChain:
+    from .header_chain import HeaderChain
+    from .headers import check_network
+
+    chain = HeaderChain.read(path, now_ms=time.time_ns() // 1_000_000)
+    check_network(chain, trusted, str(path))
+    return chain
+
+
+def _verify_role(
+    path: Path, height: int | None, trusted: bytes | None, chain: HeaderChain | None, *, as_json: bool
+) -> int:
+    from .role_proof import judge, read_role_file
+
+    file = read_role_file(path)
+    if file is None:
+        raise UsageError(
+            str(path), expected="a role proof, or an image and its proof", got="something else alone"
+        )
+    answer = judge(file, height=height, trusted=trusted, headers=chain)
+    emit(answer.json(), as_json=as_json, lines=answer.lines())
+    return answer.exit_code
+
+
+def _verify_image(
+    image: Path, proof: Path, trusted: bytes | None, chain: HeaderChain | None, *, as_json: bool
+) -> int:
     from ..consensus.evidence import MAX_EVIDENCE_BYTES
     from ..consensus.proofs import Subject
     from .audited_image import open_image
 
     own = open_image(image)
-    trusted = _trusted(network, data_dir)
     with proof.open("rb") as file:
         data = file.read(MAX_EVIDENCE_BYTES + 1)
     about = Subject(pixel_hash=own.pixel_hash, file_hash=own.file_hash)
-    try:
-        claim = check_proof(data, lambda _: about, trusted)
-    except DecodeError as error:
-        raise UsageError(f"{proof}: {error.what}", expected=error.expected, got=error.got) from error
+    claim = check_proof(data, lambda _: about, trusted, None if chain is None else chain.client)
     found = Audit(
         result=Result.VERIFIED if claim.verdict.is_verified else Result.FAILED,
         digest=own.pixel_hash or own.file_hash,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from .errors import CommandError, ExitCode, NotFoundError
 
 if TYPE_CHECKING:
+    from ..consensus.light import LightClient
     from ..consensus.proofs import Subject, Verdict
     from ..consensus.records import Record
     from ..consensus.story import Story
@@ -176,8 +177,16 @@ class Unproven(CommandError):
         )
 
 
-def check_proof(proof: bytes, subject: Callable[[Record], Subject], trusted: bytes | None) -> Claim:
-    """Verify one proof file, which may come from anybody; DecodeError when it is none."""
+def check_proof(
+    proof: bytes,
+    subject: Callable[[Record], Subject],
+    trusted: bytes | None,
+    headers: LightClient | None = None,
+) -> Claim:
+    """Verify one proof file, which may come from anybody; DecodeError when it is none.
+
+    With ``headers``, its tip must be on that chain.
+    """
     from ..consensus.evidence import Evidence
     from ..consensus.proofs import verify_evidence
     from ..consensus.records import Record
@@ -185,7 +194,7 @@ def check_proof(proof: bytes, subject: Callable[[Record], Subject], trusted: byt
 
     evidence = Evidence.decode(proof)
     about = subject(Record.decode(evidence.record.record))
-    verdict = verify_evidence(evidence, network_id=trusted, subject=about)
+    verdict = verify_evidence(evidence, network_id=trusted, subject=about, headers=headers)
     return Claim(proof=proof, verdict=verdict, story=tell_story(evidence) if verdict.is_verified else None)
 
 

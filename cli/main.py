@@ -53,6 +53,9 @@ COMMANDS: Final = {
     "retract": Entry(
         section=_PROOF, target="cli.retract:retract", summary="Withdraw a batch, one image of it, or a stage."
     ),
+    "headers": Entry(
+        section=_PROOF, target="cli.headers:headers", summary="Keep a chain of headers without a node."
+    ),
     "key": Entry(section=_RIGHTS, target="cli.keys:key", summary="Make and keep signing keys."),
     "role": Entry(section=_RIGHTS, target="cli.role:role", summary="Grant and revoke roles."),
     "view": Entry(section=_RIGHTS, target="cli.view:view", summary="Let viewers open encrypted batches."),

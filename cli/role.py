@@ -11,7 +11,7 @@ from .authoring import say_and_report
 from .errors import UsageError
 from .hexadecimal import read_hash
 from .keyring import Passphrases, public_key
-from .options import api_option, data_dir_option, examples, json_option, signing_options
+from .options import LongNameOption, api_option, data_dir_option, examples, json_option, signing_options
 from .output import columns, emit
 
 if TYPE_CHECKING:
@@ -140,6 +140,58 @@ def list_roles(*, at: int | None, api: str, data_dir: DataDir, as_json: bool) ->
             *columns(("PROPOSAL", "ASKS FOR", "APPROVALS"), _proposal_rows(waiting, proposals.quorum)),
         ]
     emit({**roles.content, "proposals": proposals.content["proposals"]}, as_json=as_json, lines=lines)
+
+
+@role.command(
+    epilog=examples(
+        "facechain role prove 6f1c…9a producer --out key.fcrole",
+        "facechain role prove alice producer --height 1200 --out key.fcrole --network genesis.json",
+    )
+)
+@click.argument("key")
+@click.argument("role_name", metavar="ROLE", type=click.Choice(ROLE_NAMES))
+@click.option(
+    "--height",
+    type=click.IntRange(min=0),
+    metavar="HEIGHT",
+    help="Height to tell about.  [default: the tip's]",
+)
+@click.option(
+    "--out",
+    cls=LongNameOption,
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the proof goes; `facechain verify` checks it without a node.",
+)
+@click.option(
+    "--network",
+    metavar="ID|FILE",
+    help="Network that counts: its id or its genesis file.  [default: that of the data directory]",
+)
+@api_option
+@data_dir_option
+@json_option
+def prove(
+    *,
+    key: str,
+    role_name: str,
+    height: int | None,
+    out: Path,
+    network: str | None,
+    api: str,
+    data_dir: DataDir,
+    as_json: bool,
+) -> None:
+    """Write a proof of the heights at which KEY had ROLE, or that it never had. It is checked before it is written."""
+    from .audit import trusted_network
+    from .role_proof import fetch, judge
+
+    trusted = trusted_network(network, data_dir)
+    file = fetch(role_name, public_key(data_dir, key), api=api, data_dir=data_dir)
+    answer = judge(file, height=height, trusted=trusted, headers=None)
+    out.write_bytes(file.encode())
+    emit({**answer.json(), "file": str(out)}, as_json=as_json, lines=[*answer.lines(), f"wrote {out}"])
 
 
 def _proposal(
