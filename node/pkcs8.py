@@ -8,7 +8,7 @@ undoes at millions of guesses a second. Readers other than this one (OpenSSL amo
 import base64
 import binascii
 import os
-from typing import Final, TypeVar
+from typing import Final
 
 from cryptography.hazmat.primitives import padding, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -44,9 +44,6 @@ class NotPkcs8(Exception):
     """The text is no PEM of a private key of the wanted type; the message says what was wrong."""
 
 
-AnyPrivate = TypeVar("AnyPrivate", Ed25519PrivateKey, X25519PrivateKey)
-
-
 def encode_pem(key: Ed25519PrivateKey | X25519PrivateKey, passphrase: bytes | None) -> str:
     """Return `key` as PEM text, encrypted when there is a passphrase (1 to 1,023 bytes; ValueError)."""
     plain = key.private_bytes(
@@ -60,29 +57,36 @@ def encode_pem(key: Ed25519PrivateKey | X25519PrivateKey, passphrase: bytes | No
 
 
 def decode_pem(text: str, passphrase: bytes | None) -> Ed25519PrivateKey:
-    """Read an Ed25519 key; raises as `decode_private`."""
-    return decode_private(text, passphrase, Ed25519PrivateKey)
-
-
-def decode_private(text: str, passphrase: bytes | None, kind: type[AnyPrivate]) -> AnyPrivate:
-    """Read PEM text; text before the PEM block is ignored.
+    """Read an Ed25519 key from PEM text; text before the PEM block is ignored.
 
     Raises:
         WrongPassphrase: the key is encrypted, and not with this passphrase.
         NotPkcs8: anything else.
     """
+    key = _load(text, passphrase)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise NotPkcs8(f"a key of another type: {type(key).__name__}")
+    return key
+
+
+def decode_view_pem(text: str, passphrase: bytes | None) -> X25519PrivateKey:
+    """Read an X25519 key; raises as `decode_pem`."""
+    key = _load(text, passphrase)
+    if not isinstance(key, X25519PrivateKey):
+        raise NotPkcs8(f"a key of another type: {type(key).__name__}")
+    return key
+
+
+def _load(text: str, passphrase: bytes | None) -> object:
     encrypted = is_encrypted(text)
     try:
-        key = serialization.load_pem_private_key(pem_block(text).encode(), passphrase if encrypted else None)
+        return serialization.load_pem_private_key(pem_block(text).encode(), passphrase if encrypted else None)
     except (ValueError, TypeError) as error:
         if encrypted and _decodes(text):
             raise WrongPassphrase from error
         raise NotPkcs8("damaged or cut short") from error
     except Exception as error:  # the library's own classes for what it does not support
         raise NotPkcs8(f"not readable: {type(error).__name__}") from error
-    if not isinstance(key, kind):
-        raise NotPkcs8(f"a key of another type: {type(key).__name__}")
-    return key
 
 
 def is_encrypted(text: str) -> bool:

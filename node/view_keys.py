@@ -85,7 +85,7 @@ def read_view_key(path: Path, ask: Ask) -> X25519PrivateKey:
     text = data.decode("utf-8", errors="replace")
     try:
         passphrase = ask(path.name) if pkcs8.is_encrypted(text) else None
-        return pkcs8.decode_private(text, passphrase, X25519PrivateKey)
+        return pkcs8.decode_view_pem(text, passphrase)
     except pkcs8.WrongPassphrase as error:
         raise KeyRefused(
             str(path), expected="the key's passphrase", got="another one", advice="try again"
