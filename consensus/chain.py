@@ -133,7 +133,7 @@ def header_context(parent: HeaderNode, params: Params) -> HeaderContext:
         parent_hash=parent.hash,
         parent_time_ms=parent.time_ms,
         height=parent.height + 1,
-        median_time_ms=median_time_past([node.time_ms for node in line[MEDIAN_TIME_SPAN - 1 :: -1]]),
+        median_time_ms=median_time_past([node.time_ms for node in reversed(line)]),
         bits=next_bits(
             params,
             parent_height=parent.height,

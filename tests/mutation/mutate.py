@@ -40,6 +40,9 @@ EXTRA_TESTS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Tests of a module beside `tests/unit/consensus/test_MODULE*.py`."""
 
+SLOW: Final = ("large_tree", "any_bit_of_any_byte")
+"""Parts of the names of tests that take seconds and find nothing that faster ones do not."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
@@ -83,9 +86,16 @@ def configure(folder: Path, module: str) -> None:
         "source_paths": ["src"],
         "only_mutate": [f"src/facechain/{module}"],
         "pytest_add_cli_args_test_selection": suite_of(module),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", "--hypothesis-seed=0"],
-        # CPU seconds: twice (1 + the tests' own) times this.
-        "timeout_multiplier": ["3"],
+        "pytest_add_cli_args": [
+            "-p",
+            "no:cacheprovider",
+            "--hypothesis-seed=0",
+            "-k",
+            f"not ({' or '.join(SLOW)})",
+        ],
+        # Seconds of the clock: fifteen times (2 + the tests' own), so that a busy machine is no infinite loop.
+        "timeout_multiplier": ["15"],
+        "timeout_constant": ["2"],
     }
     lines = [
         f"{name} =\n" + "".join(f"    {value}\n" for value in values) for name, values in settings.items()
