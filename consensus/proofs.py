@@ -19,7 +19,7 @@ from typing import Final
 
 from . import merkle
 from .apply import genesis_block
-from .block import BODY_TAG, HEADER_VERSION, Header, SealedHeader
+from .block import BODY_TAG, Header, SealedHeader
 from .encoding import as_bytes
 from .errors import ConsensusError, DecodeError, ProofError
 from .evidence import BlockProof, Evidence, StatementProof
@@ -33,6 +33,7 @@ from .retarget import fixed_bits
 from .state import CHECKPOINT_KEY, RoleEntry, StageEntry
 from .state_proof import EntryProof, check_ancestor, check_entry, check_role_entry, check_sub_roots
 from .statement import ABSENT, BatchHeader
+from .upgrade import SUPPORTED_VERSIONS
 from .work import bits_to_target, block_work, meets_target
 
 
@@ -351,8 +352,11 @@ LAYERS: Final = tuple(name for name, _ in _LAYERS)
 
 def check_sealed(sealed: SealedHeader, network_id: bytes) -> None:
     """Check version and seal of a header; raises ProofError."""
-    if sealed.header.version != HEADER_VERSION:
-        raise ProofError("header version", expected=HEADER_VERSION, got=sealed.header.version)
+    if sealed.header.version not in SUPPORTED_VERSIONS:
+        known = ", ".join(map(str, sorted(SUPPORTED_VERSIONS)))
+        raise ProofError(
+            "header version", expected=f"one that is known here ({known})", got=sealed.header.version
+        )
     if not sealed.has_valid_seal(network_id):
         raise ProofError(
             f"seal of block {sealed.height}", expected=f"one by {sealed.header.producer.hex()}", got="another"
