@@ -2,7 +2,8 @@
 
 Owns the byte checks that come before the library: S below the group order, A and R canonically encoded and
 not of small order. What passes them is left to the library's cofactorless verification (RFC 8032, 5.1.7,
-with the equation [S]B = R + [k]A), on which libraries agree. Making signatures is in `signing`.
+with the equation [S]B = R + [k]A), on which libraries agree; libsodium is the fastest of them at hand
+(`docs/adr/0012-libsodium-verifies.md`). Making signatures is in `signing`.
 
 Source: RFC 8032; Chalkias, Garillot, Nikolaenko, "Taming the many EdDSAs" (2020).
 """
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
 
 from .errors import DecodeError
 
@@ -93,7 +94,7 @@ def verify(public_key: bytes, signature: bytes, message: bytes) -> bool:
     if int.from_bytes(signature[_POINT_BYTES:], "little") >= GROUP_ORDER:
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
-    except InvalidSignature:
+        crypto_sign_open(signature + message, public_key)
+    except BadSignatureError:
         return False
     return True

@@ -1,17 +1,19 @@
 """The published edge cases, and that two libraries agree behind the byte checks.
 
-Vectors: tests/vectors/ed25519_speccheck.json, ed25519_cctv.json, ed25519_rfc8032.json.
+Vectors: tests/vectors/ed25519_speccheck.json, ed25519_cctv.json, ed25519_rfc8032.json, ed25519_wycheproof.json.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import nacl.exceptions
-import nacl.signing
 import pytest
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nacl.exceptions import BadSignatureError
 
 from facechain.consensus import ed25519
 from facechain.consensus.errors import DecodeError
@@ -55,15 +57,24 @@ CASES = [
     *_cases("ed25519_rfc8032"),
     *_cases("ed25519_speccheck"),
     *_cases("ed25519_cctv"),
+    *_cases("ed25519_wycheproof"),
 ]
 
 
-def _pynacl_accepts(case: Case) -> bool:
+def _open_with_cryptography(signed: bytes, public_key: bytes) -> bytes:
+    """`nacl.bindings.crypto_sign_open`, by the other library."""
+    signature, message = signed[:64], signed[64:]
     try:
-        nacl.signing.VerifyKey(case.public_key).verify(case.message, case.signature)
-    except nacl.exceptions.BadSignatureError:
-        return False
-    return True
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except InvalidSignature:
+        raise BadSignatureError from None
+    return message
+
+
+def _verify_with_cryptography(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ed25519, "crypto_sign_open", _open_with_cryptography)
+        return ed25519.verify(public_key, signature, message)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -72,24 +83,53 @@ def test_edge_case_has_the_published_outcome(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_pynacl_agrees_behind_the_byte_checks(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyNaCl in the place of `cryptography` gives the same answer."""
-    ours = ed25519.verify(case.public_key, case.signature, case.message)
-    passed_checks: list[bool] = []
+def test_cryptography_agrees_behind_the_byte_checks(case: Case) -> None:
+    """`cryptography` in the place of libsodium gives the same answer."""
+    assert _verify_with_cryptography(case.public_key, case.signature, case.message) is case.valid
 
-    class OtherLibrary:
-        @staticmethod
-        def from_public_bytes(key: bytes) -> OtherLibrary:
-            return OtherLibrary()
 
-        def verify(self, signature: bytes, message: bytes) -> None:
-            passed_checks.append(True)
-            if not _pynacl_accepts(case):
-                raise InvalidSignature
+def test_byte_checks_and_libraries_each_refuse_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agreement says something: vectors pass the byte checks and fail in the library, and the other way round."""
+    monkeypatch.setattr(ed25519, "crypto_sign_open", lambda signed, public_key: signed)
+    passed = [case for case in CASES if ed25519.verify(case.public_key, case.signature, case.message)]
+    assert sum(not case.valid for case in passed) > 20
+    assert len(CASES) - len(passed) > 100
 
-    monkeypatch.setattr(ed25519, "Ed25519PublicKey", OtherLibrary)
-    assert ed25519.verify(case.public_key, case.signature, case.message) is ours
-    assert passed_checks or not ours
+
+SIGNED = [case for case in CASES if len(case.signature) == 64 and len(case.public_key) == 32]
+SCALARS = st.sampled_from([1, 2, 8, -1]).map(lambda factor: factor * ed25519.GROUP_ORDER)
+POINTS = st.sampled_from([*sorted(ed25519.SMALL_ORDER_ENCODINGS), *(case.public_key for case in SIGNED)])
+
+
+def _flipped(data: bytes, bit: int) -> bytes:
+    number = int.from_bytes(data, "little") ^ 1 << bit % (8 * len(data))
+    return number.to_bytes(len(data), "little")
+
+
+@settings(max_examples=400)
+@given(data=st.data())
+def test_libraries_agree_on_mutations_of_the_vectors(data: st.DataObject) -> None:
+    case = data.draw(st.sampled_from(SIGNED))
+    key, nonce, scalar = case.public_key, case.signature[:32], case.signature[32:]
+    match data.draw(st.sampled_from(["key", "nonce", "scalar", "order", "point", "points", "message"])):
+        case "key":
+            key = _flipped(key, data.draw(st.integers(0, 255)))
+        case "nonce":
+            nonce = _flipped(nonce, data.draw(st.integers(0, 255)))
+        case "scalar":
+            scalar = _flipped(scalar, data.draw(st.integers(0, 255)))
+        case "order":
+            moved = int.from_bytes(scalar, "little") + data.draw(SCALARS)
+            scalar = (moved % 2**256).to_bytes(32, "little")
+        case "point":
+            nonce = data.draw(POINTS)
+        case "points":
+            key, nonce = data.draw(POINTS), data.draw(POINTS)
+        case _:
+            case = replace(case, message=case.message + data.draw(st.binary(max_size=4)))
+    signature = nonce + scalar
+    ours = ed25519.verify(key, signature, case.message)
+    assert _verify_with_cryptography(key, signature, case.message) is ours
 
 
 def test_small_order_encodings_are_the_published_fourteen() -> None:
