@@ -37,6 +37,7 @@ from .config_kinds import (
     whole,
 )
 from .data_dir import DataDir, default_data_dir
+from .wire.handshake import PROTOCOL_VERSIONS
 
 ENVIRONMENT_PREFIX: Final = "FACECHAIN_NODE_"
 CONFIG_VARIABLE: Final = "FACECHAIN_NODE_CONFIG"
@@ -94,6 +95,9 @@ class NodeConfig:
         (), listed(PATTERN), "when not empty: the only peers to talk to"
     )
     deny: tuple[PeerPattern, ...] = _setting((), listed(PATTERN), "peers never to talk to")
+    wire_version: int = _setting(
+        PROTOCOL_VERSIONS[1], whole(*PROTOCOL_VERSIONS), "highest version of the wire protocol to speak"
+    )
     mine: bool = _setting(default=False, kind=FLAG, about="whether to seal blocks")
     mining_key: str | None = _setting(None, KEY, "key that seals: a name or the absolute path of a key file")
     mining_backend: str = _setting("hashlib", choice("hashlib", "numba", "cuda"), "what searches for nonces")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 from ..consensus.block import Block
 from ..consensus.statement import Statement
+from .address_gossip import AddressGossip
 from .chain_runner import ChainRunner
 from .chainstate import ChainUpdate
 from .hub_inbox import Inbox
@@ -23,6 +24,7 @@ from .peer_door import PeerDoor, Refusal
 from .peer_link import PeerLink
 from .protocol.actions import Action, BlockReady, PeerId, Punish, Send, StatementReceived
 from .protocol.actions import Drop as DropPeer
+from .protocol.peer_clock import ClockOffsets
 from .protocol.peer_entry import Endpoint
 from .protocol.peer_outbound import DialKind
 from .protocol.relay import Relay
@@ -30,7 +32,6 @@ from .protocol.sync import DEFAULT_LIMITS, Synchronizer
 from .recent import RecentStatements
 from .wire.connection import Connection
 from .wire.faults import Reason, WireError
-from .wire.messages import Address, GetAddresses
 
 DETAIL_CHARACTERS_MAX = 200
 
@@ -41,9 +42,18 @@ class PeerHub:
     """See the module's text. `run` works until it is cancelled."""
 
     def __init__(
-        self, runner: ChainRunner, door: PeerDoor, clock_ms: Callable[[], int], own_key: bytes
+        self,
+        *,
+        runner: ChainRunner,
+        door: PeerDoor,
+        clock_ms: Callable[[], int],
+        own_key: bytes,
+        own_address: Endpoint | None = None,
     ) -> None:
-        """Gossip about the runner's chain; `own_key` is this node's identity."""
+        """Gossip about the runner's chain.
+
+        `own_key` is this node's identity, `own_address` a numeric address where others reach it, if it is known.
+        """
         self._runner = runner
         self._door = door
         self._clock_ms = clock_ms
@@ -53,11 +63,19 @@ class PeerHub:
         self.sync = Synchronizer(runner.chain, self.find_statement, limits)
         self.relay = Relay(self.find_statement)
         self.links: dict[PeerId, PeerLink] = {}
+        self.clocks = ClockOffsets(runner.chain.params.future_limit_ms // 2)
+        self._gossip = AddressGossip(
+            book=door.book,
+            clocks=self.clocks,
+            links=self.links,
+            clock_ms=clock_ms,
+            own_address=own_address,
+        )
         self._inbox = Inbox(
             chain=runner.chain,
             sync=self.sync,
             relay=self.relay,
-            book=door.book,
+            gossip=self._gossip,
             links=self.links,
             clock_ms=clock_ms,
         )
@@ -114,7 +132,6 @@ class PeerHub:
             self._forget(older)
             self.end(older, Reason.DUPLICATE_CONNECTION, "a newer connection replaces this one")
         self.links[link.id] = link
-        self._note_listener(link)
         _log.info("connected to %s:%d (%s)", *connection.remote, key.hex()[:16])
         try:
             await self._exchange(link)
@@ -155,24 +172,14 @@ class PeerHub:
         self.end(victim, Reason.TOO_MANY_CONNECTIONS, "another connection took this place")
         return True
 
-    def _note_listener(self, link: PeerLink) -> None:
-        """Remember where an inbound peer says that it listens."""
-        port = link.connection.peer.listen_port
-        if link.dialed is None and port:
-            host, now_ms = link.connection.remote[0], self._clock_ms()
-            told = Address(host=host, port=port, last_seen_ms=now_ms)
-            self._door.book.add_heard([told], source_host=host, now_ms=now_ms)
-
     async def _exchange(self, link: PeerLink) -> None:
         writer = asyncio.create_task(link.write(), name=f"peer {link.id} outbox")
         writer.add_done_callback(lambda task: self._on_writer_done(link, task))
         try:
             now = time.monotonic()
+            self.perform(self._gossip.on_connected(link))
             self.perform(self.sync.on_connected(link.id, now))
             self.perform(self.relay.on_connected(link.id, self._runner.mempool.pool.leaves()))
-            if link.dialed is not None:
-                link.allowance.on_asked()
-                self.perform([Send(link.id, GetAddresses())])
             while True:
                 message = await link.connection.receive()
                 self.perform(await self._inbox.take(link, message))

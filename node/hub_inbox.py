@@ -14,10 +14,10 @@ from typing import Any
 
 from ..consensus.block import SealedHeader
 from ..consensus.errors import ConsensusError
+from .address_gossip import AddressGossip
 from .chainstate import ChainState
 from .peer_link import PeerLink
 from .protocol.actions import Action, PeerId, Punish, Send
-from .protocol.peer_book import AddressBook
 from .protocol.relay import Relay
 from .protocol.sync import Synchronizer
 from .store.errors import StoreError
@@ -25,6 +25,7 @@ from .wire.messages import (
     Addresses,
     AnnounceBlock,
     BodyChunk,
+    Clock,
     GetAddresses,
     GetBody,
     GetHeaders,
@@ -35,6 +36,7 @@ from .wire.messages import (
     Missing,
     NotFound,
     SendAnnouncements,
+    ShareAddresses,
     Statements,
     Status,
 )
@@ -54,7 +56,7 @@ class Inbox:
         chain: ChainState,
         sync: Synchronizer,
         relay: Relay,
-        book: AddressBook,
+        gossip: AddressGossip,
         links: Mapping[PeerId, PeerLink],
         clock_ms: Callable[[], int],
     ) -> None:
@@ -62,7 +64,7 @@ class Inbox:
         self._chain = chain
         self._sync = sync
         self._relay = relay
-        self._book = book
+        self._gossip = gossip
         self._links = links
         self._clock_ms = clock_ms
 
@@ -155,21 +157,23 @@ class Inbox:
             actions += self._relay.on_not_found(link.id, message, now)
         return actions
 
-    # Addresses.
+    # Addresses and clocks.
 
-    def on_get_addresses(self, link: PeerLink, _message: GetAddresses) -> Sequence[Action]:
-        """Answer a peer that connected to this node, once; a later answer is empty, so that none can collect them."""
-        if link.dialed is not None or link.has_addresses:
-            return [Send(link.id, Addresses(addresses=()))]
-        link.has_addresses = True
-        answer = self._book.answer(link.connection.remote[0], self._clock_ms())
-        return [Send(link.id, Addresses(addresses=answer))]
+    def on_get_addresses(self, link: PeerLink, message: GetAddresses) -> Sequence[Action]:
+        """Take a GetAddresses."""
+        return self._gossip.on_get_addresses(link, message)
 
     def on_addresses(self, link: PeerLink, message: Addresses) -> Sequence[Action]:
         """Take an Addresses."""
-        counted = link.allowance.take(message.addresses, time.monotonic())
-        self._book.add_heard(counted, source_host=link.connection.remote[0], now_ms=self._clock_ms())
-        return []
+        return self._gossip.on_addresses(link, message)
+
+    def on_share_addresses(self, link: PeerLink, message: ShareAddresses) -> Sequence[Action]:
+        """Take a ShareAddresses."""
+        return self._gossip.on_share_addresses(link, message)
+
+    def on_clock(self, link: PeerLink, message: Clock) -> Sequence[Action]:
+        """Take a Clock."""
+        return self._gossip.on_clock(link, message)
 
 
 def _seals_are_valid(headers: Sequence[SealedHeader], network_id: bytes) -> bool:
@@ -189,6 +193,8 @@ _HANDLERS: Mapping[type[Message], Callable[[Inbox, PeerLink, Any], Sequence[Acti
         NotFound: Inbox.on_not_found,
         GetAddresses: Inbox.on_get_addresses,
         Addresses: Inbox.on_addresses,
+        ShareAddresses: Inbox.on_share_addresses,
+        Clock: Inbox.on_clock,
     }
 )
 """Who takes a message of which type; Headers and GetBody may take long and go through a thread."""

@@ -22,6 +22,7 @@ from .peer_admin import PeerAdmin
 from .peer_door import PeerDoor
 from .peer_store import SECRET_BYTES, load_memory, save_picture, take_picture
 from .protocol.peer_entry import Endpoint
+from .protocol.peer_groups import canonical_host
 from .protocol.peer_outbound import OutboundPlan, OutboundPolicy
 from .store.errors import StoreError
 from .store.port import Store
@@ -63,7 +64,13 @@ class Peering:
             allow=config.allow,
             deny=config.deny,
         )
-        self.hub = PeerHub(runner, self.door, clock_ms, own_key)
+        self.hub = PeerHub(
+            runner=runner,
+            door=self.door,
+            clock_ms=clock_ms,
+            own_key=own_key,
+            own_address=_own_address(config),
+        )
         policy = OutboundPolicy(connections=config.max_outbound)
         self._plan = OutboundPlan(self.book, random, policy, memory.anchors)
         self._last_anchors: tuple[Endpoint, ...] = ()
@@ -140,3 +147,10 @@ class Peering:
             await self._runner.call(partial(save_picture, self._store, picture))
         except StoreError as error:
             _log.warning("the address book is not saved: %s", error)
+
+
+def _own_address(config: NodeConfig) -> Endpoint | None:
+    """Return the numeric address at which others reach this node, if the settings say one."""
+    named = config.advertise or config.listen
+    host = canonical_host(named.host)
+    return None if host is None or not named.port else (host, named.port)

@@ -41,7 +41,7 @@ from .store.port import Store
 from .stored_block import whole
 from .template import Template
 from .version_watch import VersionWatch
-from .wire.handshake import LocalNode
+from .wire.handshake import PROTOCOL_VERSIONS, LocalNode
 
 RATE_WINDOW_SECONDS = 10.0
 """Blocks per second are those of this long a time."""
@@ -226,6 +226,7 @@ class Node:
             network_id=self.chain.network_id,
             user_agent=f"facechain/{__version__}",
             listen_port=advertised,
+            versions=(PROTOCOL_VERSIONS[0], self.config.wire_version),
         )
 
     def _api(self) -> ApiServer:

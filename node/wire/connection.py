@@ -58,7 +58,7 @@ class Connection:
         self.peer = peer
         self.remote = remote
         """Address and port of the other end of the socket."""
-        self.session = Session(time.monotonic())
+        self.session = Session(time.monotonic(), peer.version)
         """Counters and round-trip time; for reading only."""
         self._websocket = websocket
         # Kept, because aiohttp forgets its transport when the peer is gone.

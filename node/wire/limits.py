@@ -25,6 +25,7 @@ MAX_LOCATOR_HASHES: Final = 101
 MAX_BODY_LEAVES: Final = 65_536
 MAX_INVENTORY: Final = 5000
 MAX_ADDRESSES: Final = 1000
+MAX_SHARED_ADDRESSES: Final = 10
 MAX_HOST_BYTES: Final = 255
 MAX_USER_AGENT_BYTES: Final = 64
 MAX_REASON_BYTES: Final = 64
@@ -138,6 +139,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "inventory", MAX_INVENTORY, "items", "leaves in Inventory, GetStatements, Statements, NotFound"
     ),
     _protocol("addresses", MAX_ADDRESSES, "items", "addresses in one Addresses"),
+    _protocol("shared", MAX_SHARED_ADDRESSES, "items", "addresses in one ShareAddresses"),
     _protocol("host", MAX_HOST_BYTES, "bytes", "host text of an address"),
     _protocol("user-agent", MAX_USER_AGENT_BYTES, "bytes", "user agent text of a Hello"),
     _protocol("reason", MAX_REASON_BYTES, "bytes", "reason code of a Disconnect"),

@@ -110,6 +110,13 @@ class SendAnnouncements:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """What time it is at the sender; its first message after the handshake. From version 2 on."""
+
+    time_ms: U64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GetHeaders:
     """Ask for the headers after the first hash of `locator` that is on the receiver's best chain.
 
@@ -226,6 +233,13 @@ class Addresses:
     addresses: Annotated[tuple[Address, ...], Rows(Address, limits.MAX_ADDRESSES)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareAddresses:
+    """Addresses that nobody asked for: the sender's own, or new ones that it heard of. From version 2 on."""
+
+    addresses: Annotated[tuple[Address, ...], Rows(Address, limits.MAX_SHARED_ADDRESSES)]
+
+
 Message = (
     Hello
     | Proof
@@ -234,6 +248,7 @@ Message = (
     | Pong
     | Status
     | SendAnnouncements
+    | Clock
     | GetHeaders
     | Headers
     | GetBody
@@ -245,6 +260,7 @@ Message = (
     | NotFound
     | GetAddresses
     | Addresses
+    | ShareAddresses
 )
 
 
@@ -269,6 +285,8 @@ class MessageSpec:
     replies: tuple[type[Message], ...]
     """Which messages answer this one: exactly one of them, once."""
     phase: Phase
+    since: int
+    """Lowest version of the wire protocol that has it."""
 
     @property
     def name(self) -> str:
@@ -282,6 +300,8 @@ def _row(
     per_minute: int,
     replies: tuple[type[Message], ...] = (),
     phase: Phase = Phase.SESSION,
+    *,
+    since: int = 1,
 ) -> MessageSpec:
     return MessageSpec(
         number=number,
@@ -290,6 +310,7 @@ def _row(
         per_minute=per_minute,
         replies=replies,
         phase=phase,
+        since=since,
     )
 
 
@@ -301,6 +322,7 @@ MESSAGES: Final[tuple[MessageSpec, ...]] = (
     _row(0x11, Pong, 60),
     _row(0x12, Status, 6000),
     _row(0x13, SendAnnouncements, 60),
+    _row(0x14, Clock, 2, since=2),
     _row(0x20, GetHeaders, 1200, (Headers,)),
     _row(0x21, Headers, 1200),
     _row(0x22, GetBody, 24_000, (BodyChunk, NotFound)),
@@ -312,6 +334,7 @@ MESSAGES: Final[tuple[MessageSpec, ...]] = (
     _row(0x33, NotFound, 48_000),
     _row(0x40, GetAddresses, 12, (Addresses,)),
     _row(0x41, Addresses, 12),
+    _row(0x42, ShareAddresses, 60, since=2),
 )
 """The final message set of this draft: one row per type."""
 

@@ -15,6 +15,7 @@ from typing import Final
 from ...consensus.errors import DecodeError
 from .codec import decode_fields, encode, frame_spec
 from .faults import PeerFault, Reason
+from .handshake import PROTOCOL_VERSIONS
 from .limits import PACE_SHARE
 from .messages import (
     BY_TYPE,
@@ -75,7 +76,9 @@ class TokenBucket:
 class Session:
     """The state of one connection after its handshake."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, version: int = PROTOCOL_VERSIONS[1]) -> None:
+        """Begin at `now` with the `version` that both sides agreed on."""
+        self.version = version
         self._accepts = {row.message: TokenBucket(row.per_minute, now) for row in MESSAGES}
         self._sends = {row.message: TokenBucket(row.per_minute * PACE_SHARE, now) for row in MESSAGES}
         self._awaited: Counter[type[Message]] = Counter()
@@ -106,6 +109,10 @@ class Session:
         kind = type(message)
         if BY_TYPE[kind].phase is Phase.HANDSHAKE:
             raise ValueError(f"{kind.__name__}: expected a message of the session, got one of the handshake")
+        if BY_TYPE[kind].since > self.version:
+            raise ValueError(
+                f"{kind.__name__}: expected a message of wire version {self.version}, got a later one"
+            )
         frame = encode(message)
         self._sends[kind].take(now)
         if BY_TYPE[kind].replies:
@@ -139,6 +146,11 @@ class Session:
         return message
 
     def _check_phase(self, spec: MessageSpec) -> None:
+        if spec.since > self.version:
+            raise PeerFault(
+                Reason.UNKNOWN_MESSAGE,
+                f"expected a message type of wire version {self.version}, got {spec.name} of version {spec.since}",
+            )
         if spec.phase is Phase.HANDSHAKE:
             raise PeerFault(
                 Reason.UNEXPECTED_MESSAGE, f"expected no {spec.name} after the handshake, got one"

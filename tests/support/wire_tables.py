@@ -33,12 +33,12 @@ def shape(field: Field) -> str:
 
 
 def message_table() -> str:
-    lines = ["| type | message | fields | bytes | rate | replies |", "|---|---|---|---|---|---|"]
+    lines = ["| type | message | since | fields | bytes | rate | replies |", "|---|---|---|---|---|---|---|"]
     for spec in MESSAGES:
         fields = ", ".join(f"`{name}` {shape(field)}" for name, field in fields_of(spec.message))
         replies = ", ".join(reply.__name__ for reply in spec.replies)
         lines.append(
-            f"| {spec.number:02x} | {spec.name} | {fields or '–'} | {spec.max_bytes} | {spec.per_minute} "
+            f"| {spec.number:02x} | {spec.name} | {spec.since} | {fields or '–'} | {spec.max_bytes} | {spec.per_minute} "
             f"| {replies or '–'} |"
         )
     return "\n".join(lines)

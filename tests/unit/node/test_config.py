@@ -78,6 +78,7 @@ def test_every_kind_from_a_file(tmp_path: Path) -> None:
         deep_reorg = 3
         allow = ["10.0.0.0/8"]
         deny = ["{HASH}"]
+        wire_version = 1
         """,
     )
     config = load_config(config_file=path)
@@ -104,6 +105,7 @@ def test_every_kind_from_a_file(tmp_path: Path) -> None:
         deep_reorg=3,
         allow=(PeerPattern(network=IPv4Network("10.0.0.0/8")),),
         deny=(PeerPattern(node_key=bytes.fromhex(HASH)),),
+        wire_version=1,
     )
     changed = dataclasses.asdict(config)
     assert [key for key in SETTINGS if changed[key] == dataclasses.asdict(NodeConfig())[key]] == []

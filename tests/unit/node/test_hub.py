@@ -13,8 +13,7 @@ from facechain.consensus.block import Block
 from facechain.consensus.params import Genesis
 from facechain.consensus.payloads import Cancel
 from facechain.consensus.signing import NodeKey
-from facechain.node import hub_work
-from facechain.node import peer_link
+from facechain.node import hub_work, peer_link
 from facechain.node.config_kinds import PeerPattern
 from facechain.node.peer_link import PeerLink, payload_bytes
 from facechain.node.protocol.actions import Punish

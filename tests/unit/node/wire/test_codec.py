@@ -262,6 +262,7 @@ def test_the_sizes_of_the_table_are_those_of_the_draft() -> None:
         "Pong": 11,
         "Status": 88,
         "SendAnnouncements": 3,
+        "Clock": 11,
         "GetHeaders": 3271,
         "Headers": 448_007,
         "GetBody": 42,
@@ -273,5 +274,6 @@ def test_the_sizes_of_the_table_are_those_of_the_draft() -> None:
         "NotFound": 160_008,
         "GetAddresses": 2,
         "Addresses": 270_007,
+        "ShareAddresses": 2_707,
     }
     assert largest(Uint(8)) == 255

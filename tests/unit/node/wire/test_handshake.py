@@ -79,6 +79,7 @@ def run(first: Handshake, second: Handshake) -> tuple[Outcome, Outcome]:
 
 def test_both_sides_learn_who_the_other_is() -> None:
     left = local_node(1, listen_port=4000, services=Service.RELAY, user_agent="/left/")
+    left = dataclasses.replace(left, versions=(1, 1))
     right = local_node(2, versions=(1, 9))
     seen_by_left, seen_by_right = run(initiator(left), responder(right))
     assert seen_by_left == HandshakeResult(

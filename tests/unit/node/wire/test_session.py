@@ -6,6 +6,7 @@ import pytest
 
 from facechain.node.wire.codec import encode
 from facechain.node.wire.faults import PeerFault, Reason
+from facechain.node.wire.handshake import PROTOCOL_VERSIONS
 from facechain.node.wire.limits import PACE_SHARE
 from facechain.node.wire.messages import (
     BY_TYPE,
@@ -29,6 +30,7 @@ from facechain.node.wire.messages import (
     Statements,
 )
 from facechain.node.wire.session import Session, TokenBucket
+from support.wire import largest_message
 
 SESSION_MESSAGES = [spec for spec in MESSAGES if spec.phase is not Phase.HANDSHAKE]
 HASH = b"\x01" * 32
@@ -163,3 +165,18 @@ def test_bytes_are_counted_by_name_both_ways() -> None:
 def test_every_reply_but_not_found_answers_one_type_of_request() -> None:
     for reply in REPLIES - {NotFound}:
         assert sum(reply in spec.replies for spec in MESSAGES) == 1, reply
+
+
+@pytest.mark.parametrize("spec", [spec for spec in MESSAGES if spec.since > 1], ids=lambda spec: spec.name)
+def test_a_later_versions_message_is_unknown_on_an_earlier_connection(spec: MessageSpec) -> None:
+    message = largest_message(spec.message)
+    now, before = Session(0.0, spec.since), Session(0.0, spec.since - 1)
+    assert now.incoming(now.outgoing(message, 0.0), 0.0) == message
+    assert refused(before, encode(message)) == Reason.UNKNOWN_MESSAGE
+    with pytest.raises(ValueError, match=f"expected a message of wire version {spec.since - 1}"):
+        before.outgoing(message, 0.0)
+
+
+def test_the_newest_version_is_the_one_that_the_newest_message_came_with() -> None:
+    assert max(spec.since for spec in MESSAGES) == PROTOCOL_VERSIONS[1]
+    assert {spec.since for spec in MESSAGES} <= set(range(PROTOCOL_VERSIONS[0], PROTOCOL_VERSIONS[1] + 1))
