@@ -176,7 +176,8 @@ class Synchronizer:
                 return [Punish(peer, "bad-prevblk", f"headers: expected a chain, got a gap at {position}")]
             try:
                 last = self._chain.accept_header(sealed, now_ms=now_ms, seal_checked=seals_checked)
-            except Temporary:
+            except Temporary as error:
+                self._wait_for_time(state, error, now)
                 more = False
                 break
             except RuleViolation as error:
@@ -209,6 +210,7 @@ class Synchronizer:
         try:
             node = self._chain.accept_header(sealed, now_ms=now_ms)
         except Temporary as error:
+            self._wait_for_time(state, error, now)
             if error.code == "missing-parent" and state.headers_deadline is None:
                 return [self._ask_headers(peer, now)]
             return []
@@ -369,6 +371,9 @@ class Synchronizer:
             if state.headers_deadline is not None and now >= state.headers_deadline:
                 state.headers_deadline = None
                 actions += self._stalled(peer, state, "headers") or [self._ask_headers(peer, now)]
+            if state.ask_again is not None and now >= state.ask_again and state.headers_deadline is None:
+                state.ask_again = None
+                actions.append(self._ask_headers(peer, now))
             late = [item for item, ask in state.in_flight.items() if ask.is_late(now, self._limits)]
             for block_hash in late:
                 self._answered(peer, block_hash)
@@ -379,6 +384,11 @@ class Synchronizer:
         return actions + self._schedule(now)
 
     # Inside.
+
+    def _wait_for_time(self, state: SyncPeer, error: Temporary, now: float) -> None:
+        """A header from the future is asked for again later: perhaps no newer one will tell of it."""
+        if error.code == "time-too-new" and state.ask_again is None:
+            state.ask_again = now + self._limits.future_retry
 
     def _is_settled(self, block_hash: bytes) -> bool:
         node = self._chain.tree.get(block_hash)

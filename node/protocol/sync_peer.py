@@ -55,6 +55,8 @@ class SyncLimits:
     """Per chunk. Doubles with each stall of a peer, up to ``body_timeout_max``; halves with each chunk."""
     body_timeout_max: float = 120.0
     """Also the longest time that one peer may take over one body."""
+    future_retry: float = 30.0
+    """Until headers that came from the future are asked for again."""
     announce_known: int = 512
     """Block hashes remembered per peer, so that nothing is announced back."""
     stalls_until_drop: int = 3
@@ -93,6 +95,8 @@ class SyncPeer:
     pruned_below: int = 0
     high_bandwidth: bool = False
     headers_deadline: float | None = None
+    ask_again: float | None = None
+    """When to ask for headers that came from the future."""
     headers_end: HeaderNode | None = None
     """Last header of its last full message."""
     in_flight: dict[bytes, Ask] = field(default_factory=dict)

@@ -56,7 +56,7 @@ class Attack:
 
     def _judge(self, since: float, life: int) -> None:
         disturbed = max(self.victim.disturbed, self.hostile.disturbed) >= since - 1
-        disturbed |= abs(self.victim.skew_ms) > SKEW_BORNE_MS
+        disturbed |= self.victim.frozen or abs(self.victim.skew_ms) > SKEW_BORNE_MS
         alive = self.side.open and self.side.other.open and self.victim.life == life
         if alive and not disturbed and not self.is_excused():
             name = type(self).__name__

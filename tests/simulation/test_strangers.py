@@ -15,7 +15,7 @@ from facechain.consensus.errors import ConsensusError
 from facechain.consensus.light import LightClient
 from facechain.consensus.payloads import Cancel
 from facechain.node.chainstate import ChainState
-from facechain.node.light_proofs import prove_headers
+from facechain.node.light_proofs import HeaderProver
 from facechain.node.protocol.sync import Synchronizer
 from facechain.node.wire import messages as wire
 from support.chain import STRANGER, SUBMITTER, ChainBuilder, make_genesis
@@ -157,7 +157,7 @@ def test_a_light_client_follows_the_honest_node_whatever_a_stranger_shows(
     if stranger_first:
         hear_the_stranger()
     with scene.net.nodes[HONEST].chain.snapshot() as reader:
-        for item in prove_headers(reader, 1, HEIGHT):
+        for item in HeaderProver().prove(reader, 1, HEIGHT):
             client.accept(item, now_ms=scene.net.now_ms)
     if not stranger_first:
         hear_the_stranger()

@@ -8,7 +8,7 @@ import pytest
 
 from facechain.consensus.block import Block, Body, SealedHeader, seal_header
 from facechain.consensus.payloads import Cancel
-from facechain.node.protocol.sync import SyncLimits
+from facechain.node.protocol.sync import DEFAULT_LIMITS, SyncLimits
 from facechain.node.wire import messages as wire
 from support.chain import PRODUCER, STRANGER, SUBMITTER, ChainBuilder, make_genesis
 from support.gossip import Gossip
@@ -235,6 +235,28 @@ def test_a_header_from_the_future_is_nobodys_fault(builder: ChainBuilder) -> Non
     offer(net, builder.forge(time_ms=net.now_ms + builder.params.future_limit_ms + 1))
     assert not net.nodes[1].punished
     assert 0 in net.nodes[1].peers
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_block_from_the_future_is_followed_in_its_time(builder: ChainBuilder, *, announced: bool) -> None:
+    """Nothing newer tells of it: the node has to ask again by itself."""
+    net = Gossip(builder.genesis, 2)
+    if announced:
+        net.connect(0, 1)
+        net.run()
+    block = builder.mine()
+    net.now_ms = block.header.time_ms
+    net.give(0, block)
+    net.now_ms -= builder.params.future_limit_ms + 1_000
+    if not announced:
+        net.connect(0, 1)
+    net.run()
+    assert net.nodes[1].height == 0
+    net.tick(DEFAULT_LIMITS.future_retry + 1)
+    assert net.nodes[1].height == 0
+    net.now_ms += 2_000
+    net.tick(DEFAULT_LIMITS.future_retry + 1)
+    assert net.nodes[1].tip == block.hash
 
 
 def test_what_is_announced_is_not_announced_back(builder: ChainBuilder) -> None:
