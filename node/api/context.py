@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from ...consensus.payloads import ImageBatch
+from ..light_proofs import HeaderProver
 from ..mempool import Tip
 from .events import Subscription
 from .limits import IDLE_SECONDS, OBJECT_QUOTA_BYTES, READ_BODY_SECONDS, REQUESTS_MAX
@@ -80,6 +81,7 @@ class ApiContext:
     objects: ObjectFolder | None
     metrics: Metrics
     load: Load = field(default_factory=Load)
+    headers: HeaderProver = field(default_factory=HeaderProver)
     streams: set[Subscription] = field(default_factory=set)
     """Event streams that are open."""
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from ...consensus.kinds import Role
 from ...consensus.proof_files import encode_frames
 from ..evidence import EvidenceUnavailable
-from ..light_proofs import prove_headers, prove_role
+from ..light_proofs import prove_role
 from .context import context_of
 from .parameters import path_hash, query_uint
 from .problems import bad_request, not_found
@@ -44,11 +44,13 @@ async def get_header_proofs(request: web.Request) -> web.Response:
     first = query_uint(request, "first", 1, minimum=1)
     limit = query_uint(request, "limit", HEADERS_PROVEN, maximum=HEADERS_PROVEN_MAX, minimum=1)
 
+    context = context_of(request)
+
     def prove(snapshot: Snapshot) -> bytes:
         try:
-            return encode_frames(prove_headers(snapshot.chain, first, limit))
+            return encode_frames(context.headers.prove(snapshot.chain, first, limit))
         except EvidenceUnavailable as error:
             raise not_found(error.code, error.diagnostics(), got=first) from error
 
-    data = await context_of(request).reader.view(prove)
+    data = await context.reader.view(prove)
     return web.Response(body=data, content_type=OCTETS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from facechain.consensus.kinds import Role
@@ -12,11 +14,12 @@ from facechain.consensus.state_proof import RoleProof
 from facechain.node.block_store import StoreDamaged
 from facechain.node.chainstate import ChainState
 from facechain.node.evidence import EvidenceUnavailable
-from facechain.node.light_proofs import PastState, prove_headers, prove_role
+from facechain.node.light_proofs import HeaderProver, PastState, prove_role
 from facechain.node.store.memory import MemoryStore
 from facechain.node.store.schema import Table
-from support.chain import STRANGER, ChainBuilder
+from support.chain import ADMIN, STRANGER, ChainBuilder, make_genesis
 from support.light import NEWCOMER, ROTATED, active_blocks, authority_story, proven
+from support.statements import grant, revoke
 
 NOW_MS = 10**14
 
@@ -37,7 +40,7 @@ def chain(builder: ChainBuilder) -> ChainState:
 
 def ask(chain: ChainState, first: int, count: int) -> tuple[ProvenHeader, ...]:
     with chain.snapshot() as reader:
-        return prove_headers(reader, first, count)
+        return HeaderProver().prove(reader, first, count)
 
 
 def test_the_states_of_all_blocks_come_back(builder: ChainBuilder, chain: ChainState) -> None:
@@ -77,6 +80,54 @@ def test_a_role_is_proven_where_it_is_needed_first_only(builder: ChainBuilder, c
     assert given == needed
     assert sum(given) < len(given)
     assert ask(chain, builder.height + 1, 5) == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_marks_on_the_way_change_no_answer(seed: int) -> None:
+    """The chain grows and is reorganised between the pages; an old snapshot asks late."""
+    rng = random.Random(seed)
+    builder = ChainBuilder(make_genesis())
+    chain = ChainState.open(MemoryStore.open(), builder.genesis)
+    prover = HeaderProver(mark_blocks=4)
+    jumped = 0
+    for number in range(40):
+        parent = builder.tip
+        if number % 8 == 7:
+            parent = builder.blocks[builder.tree.active[-rng.randint(2, 9)].hash]
+        for _ in range(rng.randint(1, 10)):
+            role = (grant, revoke)[number % 2](Role.PRODUCER, NEWCOMER)
+            said = [builder.statement(ADMIN, role, parent=parent)] if rng.random() < 0.3 else []
+            parent = builder.mine(said, parent=parent, time_ms=parent.header.time_ms + 10_000 + number)
+            chain.accept_block(parent, now_ms=NOW_MS)
+        assert chain.tree.tip.hash == builder.tip.hash
+        for _ in range(3):
+            first, count = rng.randint(1, builder.height), rng.randint(1, 12)
+            with chain.snapshot() as reader:
+                assert prover.prove(reader, first, count) == HeaderProver().prove(reader, first, count)
+        jumped += len(prover._marks)
+    assert jumped > 40
+    client = LightClient.from_genesis(builder.genesis)
+    with chain.snapshot() as reader:
+        for item in prover.prove(reader, 1, builder.height):
+            client.accept(item, now_ms=NOW_MS)
+    assert client.tip.hash == builder.tip.hash
+
+
+def test_old_headers_are_proven_without_all_the_way_back() -> None:
+    builder = ChainBuilder(make_genesis())
+    chain = ChainState.open(MemoryStore.open(), builder.genesis)
+    blocks = builder.mine_many(60)
+    for block in blocks:
+        chain.accept_block(block, now_ms=NOW_MS)
+    prover = HeaderProver(mark_blocks=10)
+    with chain.snapshot() as reader:
+        first = prover.prove(reader, 1, 8)
+    # What lies between is not needed again.
+    chain.store.transact(lambda writer: writer.delete(Table.UNDO, blocks[40].hash))
+    with chain.snapshot() as reader:
+        assert prover.prove(reader, 1, 8) == first
+        with pytest.raises(EvidenceUnavailable):
+            HeaderProver().prove(reader, 1, 8)
 
 
 def test_roles_are_proven_under_the_tip(builder: ChainBuilder, chain: ChainState) -> None:
