@@ -156,7 +156,10 @@ def _begin(frames: Iterator[tuple[Frame, bytes]], expected: bytes, network: byte
         raise MaintenanceRefused(
             f"snapshot: expected network {network.hex()}, got {genesis.network_id.hex()}; check --data-dir"
         )
-    height, target, root = _TARGET.unpack(_take(frames, Frame.TARGET))
+    bound = _take(frames, Frame.TARGET)
+    if len(bound) != _TARGET.size:
+        raise DecodeError("snapshot", expected=f"{_TARGET.size} bytes of a target", got=f"{len(bound)} bytes")
+    height, target, root = _TARGET.unpack(bound)
     if target != expected:
         raise MaintenanceRefused(f"snapshot: expected block {expected.hex()}, got {target.hex()}")
     sealed = genesis_block(genesis)[0].sealed
