@@ -246,6 +246,18 @@ def test_a_trusted_block_of_a_network_with_a_producer_window_needs_that_many_anc
     assert client.tip.hash == builder.tip.hash
 
 
+def test_targets_follow_from_block_1_after_a_trusted_block_too() -> None:
+    builder = ChainBuilder(make_genesis(half_life_ms=60_000, future_limit_ms=7_000, heartbeat_ms=0))
+    block = builder.genesis_block
+    for _ in range(24):
+        block = builder.mine(time_ms=block.header.time_ms + 100)
+    blocks = active_blocks(builder)
+    assert len({item.header.bits for item in blocks[12:]}) > 6
+    client = LightClient.from_trusted(builder.genesis, trusted_start(builder, blocks[12]), blocks[12].hash)
+    feed(client, proven(builder, blocks[13:]))
+    assert client.tip.hash == block.hash
+
+
 def wrong_starts() -> list[tuple[TrustedStart, str]]:
     """Return starts at block 12 that do not follow from its hash, with what is said of them."""
     blocks = active_blocks(story())

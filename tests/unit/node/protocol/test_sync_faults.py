@@ -18,6 +18,7 @@ from facechain.node.store.memory import MemoryStore
 from facechain.node.wire import messages as wire
 from support.chain import PRODUCER, STRANGER, SUBMITTER, ChainBuilder, make_genesis
 from support.gossip import Gossip
+from support.strangers import strangers_line
 
 NOW_MS = 2 * make_genesis().time_ms
 
@@ -315,6 +316,18 @@ def test_an_announced_child_of_a_refused_block_is_nobodys_fault(builder: ChainBu
     sync._chain.tree.mark_invalid(node)
     assert sync.on_announce_block(1, announce(bad), now=0.0, now_ms=NOW_MS) == []
     assert [type(action) for action in show(sync, 1, [bad])] == [Punish]
+
+
+def test_who_announces_a_stranger_s_block_may_not_know_and_who_shows_it_as_its_chain_does(
+    builder: ChainBuilder,
+) -> None:
+    (block,) = strangers_line(builder, builder.genesis_block, 1)
+    sync = make_sync(builder)
+    assert sync.on_announce_block(1, announce(block), now=0.0, now_ms=NOW_MS) == []
+    assert block.hash not in sync._chain.tree.nodes
+    (action,) = show(sync, 1, [block])
+    assert isinstance(action, Punish)
+    assert action.reason == "unauthorized-producer"
 
 
 def test_a_header_sealed_by_a_stranger_is_blamed_on_whoever_sends_it(builder: ChainBuilder) -> None:
