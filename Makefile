@@ -4,7 +4,7 @@
 #   PIP_ARGS=…   more arguments for pip, for example another index with a smaller build of torch
 #   ARGS=…       more arguments for pytest (make test) or the demo (make demo)
 #   MODULES=…    what make mutate changes (default: the rules, the work, the trees and the fork choice)
-#   SECONDS=… how long make fuzz fuzzes in all; TARGET=… one decoder only; KEEP=1 replaces the corpus by what was found
+#   SECONDS=…    how long make fuzz fuzzes in all; TARGET=… one decoder only; KEEP=1 replaces the corpus by what was found
 #   KILLS=…      how often make check-store kills; FAULTS=… calls of each kind that make check-io lets fail; SEED=…
 
 SHELL := bash
