@@ -29,6 +29,8 @@ class BodyAssembly:
         self._missing: dict[bytes, int] = {}
         """Leaf -> lowest index, in the order of the body; a leaf that is there twice counts once."""
         self.byte_count = 0
+        self.received_bytes = 0
+        """Bytes of statements that came from peers."""
         self.reused = 0
         """Statements that were here already and did not travel again."""
 
@@ -72,6 +74,7 @@ class BodyAssembly:
             if statement.leaf in self._missing:
                 check_payload_hash(statement)
                 self._take(statement)
+                self.received_bytes += statement.size_bytes
 
     def add_by_leaf(self, statements: Iterable[Statement]) -> int:
         """Take whichever of the statements are missing here; return how many were. Their payloads were checked."""
@@ -79,6 +82,7 @@ class BodyAssembly:
         for statement in statements:
             if statement.leaf in self._missing:
                 self._take(statement)
+                self.received_bytes += statement.size_bytes
                 taken += 1
         return taken
 

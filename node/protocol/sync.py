@@ -34,6 +34,7 @@ from ..wire.messages import (
 )
 from .actions import Action, BlockReady, Drop, PeerId, Punish, Send
 from .assembly import BodyAssembly, StatementByLeaf
+from .body_budget import BodyBudget
 from .paths import ChainPaths
 from .serving import ServedBodies
 from .sync_peer import DEFAULT_LIMITS, Ask, ChainPort, SyncLimits, SyncPeer, is_ancestor
@@ -63,7 +64,8 @@ class Synchronizer:
         self._ready: dict[bytes, tuple[float, int]] = {}
         """Finished blocks that are being connected: until when that may take, and their bytes."""
         self._paths = ChainPaths(chain, limits)
-        self.served = ServedBodies(self._read_block)
+        self._budget = BodyBudget(self._assemblies, self._asked, limits.in_flight_bytes)
+        self.served = ServedBodies(lambda block_hash: chain.block(block_hash))  # noqa: PLW0108 - as it is then
         self.statements_reused = 0
         """Statements of announced blocks that did not travel twice."""
         self.statements_fetched = 0
@@ -247,8 +249,7 @@ class Synchronizer:
                 return self._blame(peer, error)
             assembly.fill(self._source)
         self._assemblies[node.hash] = assembly
-        done = self._finish(assembly, peer, now)
-        if done:
+        if done := self._finish(assembly, peer, now):
             return done + self._schedule(now)
         if node.hash in self._asked:
             return []
@@ -257,9 +258,6 @@ class Synchronizer:
     def on_get_body(self, peer: PeerId, message: GetBody) -> list[Action]:
         """Serve the statements of a block from an index on, as many as one chunk holds."""
         return [self.served.answer(peer, message)]
-
-    def _read_block(self, block_hash: bytes) -> Block | None:
-        return self._chain.block(block_hash)
 
     def on_body_chunk(self, peer: PeerId, message: BodyChunk, now: float) -> list[Action]:
         """Check a chunk against the header and its leaves; ask for the rest or finish the block."""
@@ -287,10 +285,10 @@ class Synchronizer:
         self.statements_fetched += len(statements)
         state.timeout = max(self._limits.body_timeout, state.timeout / 2)
         state.stalls = 0
-        done = self._finish(assembly, peer, now)
-        if done:
+        if done := self._finish(assembly, peer, now):
             return done + self._schedule(now)
-        return [self._ask_body(peer, assembly, now, since=ask.since)]
+        has_room = self._budget.has_room(assembly)
+        return [self._ask_body(peer, assembly, now, since=ask.since)] if has_room else self._schedule(now)
 
     def on_statements(self, peer: PeerId, statements: Sequence[Statement], now: float) -> list[Action]:
         """Give statements that came, with checked payloads, to the bodies that wait for them."""
@@ -302,12 +300,12 @@ class Synchronizer:
                 continue
             self.statements_fetched += taken
             ask = None if state is None else state.in_flight.get(block_hash)
-            done = self._finish(assembly, peer, now)
-            if done:
+            if done := self._finish(assembly, peer, now):
                 actions += done
             elif ask is not None and ask.start is None:
                 self._answered(peer, block_hash)
-                actions.append(self._ask_body(peer, assembly, now, since=ask.since))
+                if self._budget.has_room(assembly):
+                    actions.append(self._ask_body(peer, assembly, now, since=ask.since))
         return actions + (self._schedule(now) if actions else [])
 
     def on_not_found(self, peer: PeerId, message: NotFound, now: float) -> list[Action]:
@@ -488,7 +486,10 @@ class Synchronizer:
             sealed = None if node is None else self._chain.sealed_header(node.hash)
             if node is None or sealed is None:
                 continue
-            assembly = self._assemblies.setdefault(node.hash, BodyAssembly(sealed))
+            assembly = self._assemblies.get(node.hash) or BodyAssembly(sealed)
+            if not self._budget.has_room(assembly):
+                break
+            self._assemblies[node.hash] = assembly
             actions.append(self._ask_body(peer, assembly, now))
             if owed + 1 < room:
                 able.append((stalls, owed + 1, peer, nodes))

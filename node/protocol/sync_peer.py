@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ...consensus.block import Block, SealedHeader
 from ...consensus.chain import BlockTree, HeaderNode
-from ..wire.limits import MAX_IN_FLIGHT
+from ..wire.limits import MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES
 
 
 class ChainPort(Protocol):
@@ -44,6 +44,8 @@ class SyncLimits:
     window_blocks: int = 256
     """Missing bodies, from the lowest on, that may be under way or waiting at once."""
     in_flight_per_peer: int = MAX_IN_FLIGHT
+    in_flight_bytes: int = MAX_IN_FLIGHT_BYTES
+    """Bytes of bodies that are put together, of all peers, past which no more are asked for."""
     ready_bytes: int = 64 * 2**20
     """Bytes of finished bodies that wait to be connected, past which no more are asked for."""
     assemblies: int = 512

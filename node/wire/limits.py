@@ -33,6 +33,7 @@ MAX_DETAIL_BYTES: Final = 256
 
 MAX_ORPHANS: Final = 100
 MAX_IN_FLIGHT: Final = 6
+MAX_IN_FLIGHT_BYTES: Final = 64 << 20
 MAX_INBOUND: Final = 64
 MAX_PENDING_INBOUND: Final = 32
 MAX_OUTBOUND: Final = 8
@@ -146,6 +147,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _protocol("detail", MAX_DETAIL_BYTES, "bytes", "detail text of a Disconnect"),
     _policy("orphans", MAX_ORPHANS, "items", "blocks kept whose parent is not known yet"),
     _policy("in-flight", MAX_IN_FLIGHT, "items", "body requests that one peer owes an answer to"),
+    _policy("in-flight-bytes", MAX_IN_FLIGHT_BYTES, "bytes", "bodies under way from all peers together"),
     _policy("inbound", MAX_INBOUND, "connections", "proven inbound connections"),
     _policy("pending-inbound", MAX_PENDING_INBOUND, "connections", "inbound sockets before their proof"),
     _policy("pending-per-source", MAX_PENDING_PER_SOURCE, "connections", "of these from one network group"),

@@ -133,6 +133,7 @@ USED: dict[str, Callable[[], float]] = {
     "reason": lambda: size(Disconnect, "reason"),
     "detail": lambda: size(Disconnect, "detail"),
     "in-flight": lambda: SyncLimits().in_flight_per_peer,
+    "in-flight-bytes": lambda: SyncLimits().in_flight_bytes,
     "inbound": lambda: NodeConfig().max_inbound,
     "pending-inbound": lambda: pending(same_source=False),
     "pending-per-source": lambda: pending(same_source=True),
