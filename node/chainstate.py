@@ -183,6 +183,8 @@ class ChainState:
                 "use another --data-dir or the genesis file of that network",
             )
         chain._load()
+        if len(chain.tree.nodes) > len(chain.tree.active):
+            chain._refuse_wrongly_sealed(chain.tree.active)
         chain.advance()
         return chain
 
@@ -429,8 +431,10 @@ class ChainState:
         self.schedule = done.schedule
         for block in done.connected:
             self.waiting.drop(block.hash)
-        active = [self.tree.nodes[block.hash] for block in done.connected]
-        for node, error in find_wrongly_sealed(self.tree, self.store, active):
+        self._refuse_wrongly_sealed([self.tree.nodes[block.hash] for block in done.connected])
+
+    def _refuse_wrongly_sealed(self, connected: Sequence[HeaderNode]) -> None:
+        for node, error in find_wrongly_sealed(self.tree, self.store, connected):
             self.mark_refused(InvalidBlock(node, error))
 
     def refuse(self, found: InvalidBlock) -> None:

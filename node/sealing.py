@@ -7,7 +7,7 @@ well. Deeper in a branch the answer waits for the bodies between, since they may
 
 So a branch that strangers sealed is refused at its first header, or once the block below it is connected; nobody
 needs its bodies for that, and keeping them back changes nothing. Refusals are not written down: after a restart
-such a header is judged when it comes.
+such a header is judged when it comes, and one that is stored when the store is opened.
 """
 
 from __future__ import annotations

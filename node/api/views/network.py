@@ -47,7 +47,7 @@ def live_status(node: NodePort) -> JsonObject:
         "node_key": status.node_key.hex(),
         "chainwork": f"{tree.tip.chainwork:x}",
         "best_header_height": tree.best_header.height,
-        "best_known_height": max(status.best_known_height, tree.best_header.height),
+        "best_known_height": status.best_known_height,
         "syncing": status.syncing,
         "progress": status.progress,
         "blocks_per_second": status.blocks_per_second,

@@ -101,3 +101,24 @@ def test_headers_that_came_before_their_parents_are_judged_when_those_are_connec
     assert chain.tree.best_header.hash == honest[-1].hash
     with pytest.raises(RuleViolation, match="bad-prevblk"):
         chain.accept_header(branch[0].sealed, now_ms=NOW_MS)
+
+
+def test_stored_headers_of_strangers_are_judged_when_the_store_is_opened() -> None:
+    """A later body of a branch came, and was moved to the store with the headers below it; the first never did."""
+    builder = ChainBuilder(make_genesis())
+    honest = builder.mine_many(2)
+    branch = strangers_line(builder, honest[0], 4)
+    store = MemoryStore.open()
+    chain = ChainState.open(store, builder.genesis)
+    for block in (*honest, *branch[:3]):
+        chain.accept_header(block.sealed, now_ms=NOW_MS)
+    chain.accept_body(branch[2])
+    store.transact(chain.flush_pending)
+    chain.forget_flushed()
+    for block in honest:
+        chain.accept_block(block, now_ms=NOW_MS)
+    assert chain.tree.best_header is chain.tree.tip
+    again = ChainState.open(store.reopen(), builder.genesis)
+    assert again.tree.nodes[branch[2].hash].invalid
+    assert again.tree.best_header is again.tree.tip
+    assert again.tree.tip.hash == honest[-1].hash
