@@ -67,8 +67,12 @@ def test_asert_truncates_toward_zero_as_c_does() -> None:
 
 @pytest.mark.parametrize("changed", [{"spacing_ms": 0}, {"half_life_ms": 0}, {"half_life_ms": -5}])
 def test_asert_parameters_are_positive(changed: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="positive"):
+    given = {"spacing_ms": 600_000, "half_life_ms": 172_800_000} | changed
+    with pytest.raises(ValueError, match="spacing") as caught:
         _asert(**changed)
+    assert str(caught.value) == (
+        f"spacing and half-life: expected positive, got {given['spacing_ms']} and {given['half_life_ms']}"
+    )
 
 
 def test_asert_refuses_bad_bits() -> None:
@@ -90,5 +94,11 @@ def test_fixed_bits_are_exactly_leading_zero_hex_digits(digits: int) -> None:
 
 @pytest.mark.parametrize("digits", [0, 65])
 def test_fixed_bits_range(digits: int) -> None:
-    with pytest.raises(ValueError, match="1 to 64"):
+    with pytest.raises(ValueError, match=f"^leading zero hex digits: expected 1 to 64, got {digits}$"):
         fixed_bits(digits)
+
+
+def test_asert_parameters_may_be_as_small_as_one() -> None:
+    target = bits_to_target(0x1C00FFFF)
+    found = _asert(spacing_ms=1, half_life_ms=1, time_delta_ms=2)
+    assert bits_to_target(found) == 2 * target
