@@ -18,12 +18,12 @@ from fuzz.targets import CORPUS, REGRESSIONS, all_targets, kept_inputs
 TARGETS = all_targets()
 EACH = pytest.mark.parametrize("name", TARGETS)
 
-DENSE_BYTES = 64 * KIB
+DENSE_BYTES = 32 * KIB
 DENSE = {
     Form.PACKED: (
-        pack([[[[]] * 60] * 60] * 18),
-        pack([[300] * 60] * 300),
-        pack([["éa"] * 60] * 270),
+        pack([[[[]] * 60] * 60] * 9),
+        pack([[300] * 60] * 150),
+        pack([["éa"] * 60] * 135),
         b"\x91" * DENSE_BYTES,
         b"\x9f" * DENSE_BYTES,
         b"\xdd\x00\x00\xff\xff" + b"\x90" * DENSE_BYTES,
