@@ -47,12 +47,19 @@ class Attack:
     def begin(self) -> None:
         """Strike, some seconds after the connection was made."""
 
+    def on_mined(self, block: Block) -> None:
+        """Somebody honest found a block, just now; nobody else knows of it yet."""
+
     def offend(self) -> None:
         """What was just sent must end the connection."""
         world, events = self.hostile.world, self.hostile.events
         world.offences[type(self).__name__] += 1
         events.note("offence", self.hostile.name, self.victim.name, type(self).__name__)
         events.after(JUDGE_SECONDS, partial(self._judge, events.now, self.victim.life))
+
+    def knows_parent(self) -> bool:
+        """Tell whether the victim knows the tip that the attacker builds on: else it cannot check a header."""
+        return self.victim.chain.tree.get(self.hostile.chain.tree.tip.hash) is not None
 
     def _judge(self, since: float, life: int) -> None:
         disturbed = max(self.victim.disturbed, self.hostile.disturbed) >= since - 1
@@ -252,7 +259,8 @@ class BadSeal(Attack):
         self.learn()
         block = self.hostile.forge([self.hostile.statement()])
         self.announce(Block(SealedHeader(block.header, bytes(32) + block.sealed.seal[32:]), block.body))
-        self.offend()
+        if self.knows_parent():
+            self.offend()
 
 
 class NoWork(Attack):
@@ -264,14 +272,16 @@ class NoWork(Attack):
             header = header.with_nonce(header.nonce + 1)
         sealed = seal_header(self.hostile.mining_key, self.hostile.chain.network_id, header)
         self.announce(Block(sealed, block.body))
-        self.offend()
+        if self.knows_parent():
+            self.offend()
 
 
 class WrongBits(Attack):
     def begin(self) -> None:
         self.learn()
         self.announce(self.hostile.forge([self.hostile.statement()], bits=0x1F7FFFFF))
-        self.offend()
+        if self.knows_parent():
+            self.offend()
 
 
 class OldTime(Attack):
@@ -279,7 +289,8 @@ class OldTime(Attack):
         self.learn()
         context: HeaderContext = self.hostile.chain.tree.context(self.hostile.chain.tree.tip)
         self.announce(self.hostile.forge([self.hostile.statement()], time_ms=context.median_time_ms))
-        self.offend()
+        if self.knows_parent():
+            self.offend()
 
 
 class FutureTime(Attack):
@@ -302,7 +313,8 @@ class HeaderGap(Attack):
             return
         first, other = self.shown[0].sealed, self.hostile.forge([self.hostile.statement()]).sealed
         self.say(wire.Headers(sealed_headers=(first.encode(), other.encode())))
-        self.offend()
+        if self.knows_parent():
+            self.offend()
 
 
 class OrphanFlood(Attack):
@@ -508,7 +520,7 @@ class LacksBodies(Attack):
 
 
 class Staller(Attack):
-    """Shows the best chain that there is and lets every question for a body wait."""
+    """Is the first to tell of every block, and lets every question for a body wait."""
 
     def begin(self) -> None:
         best = max(self.hostile.world.running, key=lambda node: node.chain.tree.tip.chainwork, default=None)
@@ -517,10 +529,15 @@ class Staller(Attack):
         tip = self.hostile.chain.tree.tip
         self.say(
             wire.Status(
-                tip_hash=tip.hash, height=tip.height,
-                chainwork=tip.chainwork.to_bytes(32, "big"), pruned_below=0,
+                tip_hash=tip.hash,
+                height=tip.height,
+                chainwork=tip.chainwork.to_bytes(32, "big"),
+                pruned_below=0,
             )
-        )  # fmt: skip
+        )
+
+    def on_mined(self, block: Block) -> None:
+        self.announce(block, leaves=False)
 
     def on_get_body(self, message: wire.GetBody) -> None:
         pass

@@ -71,7 +71,10 @@ class Hostile(Host):
             self.identities += 1
             self.key = _identity(self.number, self.identities)
             return
-        node = self.events.random.choice(honest)
+        self.call_on(self.events.random.choice(honest))
+
+    def call_on(self, node: SimNode) -> None:
+        """Connect to a certain node, if that is worth it: one that has just started is behind and trusts anybody."""
         if not any(side.other.host is node for side in self.visits):
             self.world.network.dial(self, node.endpoint, self._on_dialed)
 
@@ -87,7 +90,8 @@ class Hostile(Host):
         attack = self.events.random.choice(ATTACKS)(self, side)
         self.visits[side] = attack
         self.events.note("attack", self.name, side.other.host.name, type(attack).__name__)
-        self.after(self.events.random.uniform(0.5, 20), partial(self._begin, attack))
+        delay = self.events.random.choice((0.0, self.events.random.uniform(0.5, 20)))
+        self.after(delay, partial(self._begin, attack))
         return True
 
     def _begin(self, attack: Attack) -> None:
@@ -113,6 +117,11 @@ class Hostile(Host):
 
     def on_crash(self) -> None:
         raise Violation(f"{self.name} read a store whose fuse burns")
+
+    def on_mined(self, block: Block) -> None:
+        """Learn of a block before everybody else."""
+        for attack in self.visits.values():
+            attack.on_mined(block)
 
     # What it knows and makes.
 

@@ -53,7 +53,7 @@ TICK_SECONDS: Final = 1.0
 
 SYNC_LIMITS: Final = SyncLimits(announce_known=64, window_blocks=32, assemblies=24)
 RELAY_LIMITS: Final = RelayLimits(
-    known_per_peer=400, offers_per_peer=200, announce_per_peer=300, request_size=20
+    known_per_peer=120, offers_per_peer=60, announce_per_peer=80, request_size=20
 )
 """Smaller than a node's own, so that a run reaches them."""
 
@@ -513,8 +513,8 @@ class SimNode(Host):
 
         self.work(job())
 
-    def mine(self, key: LedgerKey, *, keep: Callable[[Block], None] | None = None) -> None:
-        """Seal the next block if one is due; `keep` takes it in place of this node's own chain."""
+    def mine(self, key: LedgerKey) -> None:
+        """Seal the next block if one is due."""
 
         def job() -> Step:
             yield 0.001
@@ -522,9 +522,7 @@ class SimNode(Host):
             if block is None:
                 return
             self.events.note("mined", self.name, block.header.height, block.hash.hex()[:16])
-            if keep is not None:
-                keep(block)
-                return
+            self.world.on_mined(block)
             self.recent.add(block)
             yield from self._add_blocks([block], partial(self._on_own_refused, block))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TextIO
 
+from facechain.consensus.block import Block
 from facechain.consensus.kinds import Kind
 from facechain.consensus.payloads import Cancel
 from facechain.consensus.signing import LedgerKey
@@ -166,6 +167,11 @@ class World:
         self.events.note("tip", node.name, tree.tip.height, node.tip.hex()[:16])
         self.oracle.check_tip(node)
 
+    def on_mined(self, block: Block) -> None:
+        """An honest node found a block: attackers have their ways of hearing of it first."""
+        for hostile in self.hostile:
+            hostile.on_mined(block)
+
     def on_offence(self, node: SimNode, other: Host, reason: str, detail: str, *, is_ban: bool) -> None:
         """A node punishes a peer: never an honest one."""
         if isinstance(other, SimNode):
@@ -179,8 +185,12 @@ class World:
 
     def start(self, node: SimNode) -> None:
         """Start a node unless it runs."""
-        if not node.up:
-            node.start()
+        if node.up:
+            return
+        node.start()
+        for hostile in self.hostile:
+            if self.events.random.random() < 0.5:
+                hostile.call_on(node)
 
     # People.
 
