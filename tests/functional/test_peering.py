@@ -1,0 +1,119 @@
+"""What a node remembers of its peers from run to run, and how it tries addresses, with real nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from facechain.consensus.params import Genesis
+from facechain.node.config_kinds import PeerPattern
+from facechain.node.peer_store import PeerMemory, load_memory
+from facechain.node.protocol.peer_outbound import DialKind
+from facechain.node.service import clock_ms
+from facechain.node.store.lmdb_store import LmdbStore
+from facechain.node.store.schema import Table
+from facechain.node.wire.messages import Address
+from support.chain import make_genesis
+from support.live import LiveNode, live_node
+
+
+@pytest.fixture
+def genesis() -> Genesis:
+    return make_genesis(time_ms=clock_ms() - 60_000)
+
+
+def hear(node: LiveNode, other: LiveNode) -> tuple[str, int]:
+    """Tell a node of another one's address, as that one would."""
+    where = other.addresses.peer
+    told = Address(host=where.host, port=where.port, last_seen_ms=clock_ms())
+    node.node.peering.book.add_heard([told], source_host=where.host, now_ms=clock_ms())
+    return where.host, where.port
+
+
+def stored(folder: Path) -> PeerMemory:
+    with LmdbStore.open(folder / "store") as store:
+        return load_memory(store, random=Random(1), new_secret=lambda: bytes(32))
+
+
+async def test_the_peers_of_a_stop_in_order_are_the_anchors_of_the_next_start(
+    tmp_path: Path, genesis: Genesis
+) -> None:
+    async with live_node(tmp_path / "a", genesis) as first:
+        async with live_node(tmp_path / "b", genesis) as second:
+            where = hear(second, first)
+            await second.until(lambda: second.node.hub.links)
+            (link,) = second.node.hub.links.values()
+            assert link.kind is DialKind.OUTBOUND
+            secret = second.node.peering.book.secret
+        assert stored(tmp_path / "b").anchors == (where,)
+        memory = stored(tmp_path / "b")
+        assert memory.anchors == (), "whoever starts takes them away"
+        assert memory.book.secret == secret
+        entry = memory.book.get(where)
+        assert entry is not None
+        assert entry.tried
+
+
+async def test_an_anchor_is_dialed_before_what_the_book_says(tmp_path: Path, genesis: Genesis) -> None:
+    async with live_node(tmp_path / "a", genesis) as first:
+        async with live_node(tmp_path / "b", genesis) as second:
+            hear(second, first)
+            await second.until(lambda: second.node.hub.links)
+        async with live_node(tmp_path / "b", genesis, identity="again") as again:
+            await again.until(lambda: again.node.hub.links)
+            (link,) = again.node.hub.links.values()
+            assert link.kind is DialKind.ANCHOR
+
+
+async def test_a_feeler_finds_out_that_an_address_works_and_leaves(tmp_path: Path, genesis: Genesis) -> None:
+    async with (
+        live_node(tmp_path / "a", genesis) as first,
+        live_node(tmp_path / "b", genesis, max_outbound=0) as second,
+    ):
+        plan = second.node.peering._plan
+        plan._policy = dataclasses.replace(plan._policy, feeler_ms=2)
+        where = hear(second, first)
+        book = second.node.peering.book
+        await second.until(lambda: (entry := book.get(where)) and entry.tried)
+        await first.until(lambda: not first.node.hub.links)
+        assert not second.node.hub.links
+
+
+async def test_a_ban_by_the_node_is_on_disk_at_once(tmp_path: Path, genesis: Genesis) -> None:
+    async with (
+        live_node(tmp_path / "a", genesis) as first,
+        live_node(tmp_path / "b", genesis, peers=[first]) as second,
+    ):
+        await first.until(lambda: first.node.hub.links)
+        (link,) = first.node.hub.links.values()
+        first.node.peering.door.on_offence(link, "bad-seal", "for the test")
+        pattern = PeerPattern(node_key=second.node.status().node_key)
+
+        def is_stored() -> bool:
+            with first.node.chain.store.read() as reader:
+                return reader.get(Table.BANS, str(pattern).encode()) is not None
+
+        await first.until(is_stored)
+
+
+async def test_a_peer_that_the_operator_bans_is_not_dialed(tmp_path: Path, genesis: Genesis) -> None:
+    async with (
+        live_node(tmp_path / "a", genesis) as first,
+        live_node(tmp_path / "b", genesis, peers=[first]) as second,
+    ):
+        await second.until(lambda: second.node.hub.links)
+        key = first.node.status().node_key
+        await second.node.peering.admin.ban(PeerPattern(node_key=key), "for the test", 3_600)
+        await second.until(lambda: not second.node.hub.links)
+        (entry,) = second.node.peering.book.manual()
+        before = entry.last_try_ms
+        ticks = asyncio.get_running_loop().time() + 3
+        await second.until(lambda: asyncio.get_running_loop().time() > ticks)
+        (entry,) = second.node.peering.book.manual()
+        assert entry.last_try_ms == before
+        await second.node.peering.admin.unban(PeerPattern(node_key=key))
+        await second.until(lambda: second.node.hub.links)
