@@ -16,12 +16,14 @@ import pytest
 from facechain.cli.testnet_founding import PRODUCER, SUBMITTER, found_testnet
 from facechain.cli.testnet_record import NetworkRecord
 from facechain.consensus.kinds import Kind
+from facechain.consensus.payloads import ImageBatch
 from facechain.consensus.signing import LedgerKey
-from facechain.consensus.statement import Statement, sign_statement
+from facechain.consensus.statement import BatchHeader, Statement, sign_statement
 from facechain.node.keystore import Keystore, read_key_file
 from support.chain import make_batch
 from support.deadline import wait_until
 from support.node_processes import NodeProcess
+from support.pictures import make_picture, picture_batch
 
 MINE = ("--mine", "--mining-key", PRODUCER)
 IMAGES = 4_000
@@ -48,7 +50,7 @@ class Client:
                 aiohttp.ClientSession() as session,
                 session.request(method, self.node.api + path, data=body, headers=self.headers) as response,
             ):
-                return response.status, await response.text(), response.headers
+                return response.status, await response.text(errors="replace"), response.headers
 
         return asyncio.run(go())
 
@@ -74,18 +76,20 @@ def file_size_limit(pid: int, size: int) -> Iterator[None]:
 
 def batches(network: NetworkRecord) -> Iterator[Statement]:
     """Sign one large batch after the other."""
-    key = read_key_file(Keystore(network.wallet.keys).path(SUBMITTER), LedgerKey, str.encode)
     for number in range(100):
-        payload, header = make_batch(IMAGES, name=f"batch {number}")
-        yield sign_statement(
-            key,
-            network.network_id,
-            payload=payload,
-            kind=Kind.IMAGE_BATCH,
-            sequence=number,
-            claimed_time_ms=0,
-            batch=header,
-        )
+        yield signed(network, number, *make_batch(IMAGES, name=f"batch {number}"))
+
+
+def signed(network: NetworkRecord, sequence: int, payload: ImageBatch, header: BatchHeader) -> Statement:
+    return sign_statement(
+        read_key_file(Keystore(network.wallet.keys).path(SUBMITTER), LedgerKey, str.encode),
+        network.network_id,
+        payload=payload,
+        kind=Kind.IMAGE_BATCH,
+        sequence=sequence,
+        claimed_time_ms=0,
+        batch=header,
+    )
 
 
 def test_a_full_disk_is_told_reads_go_on_and_work_is_taken_up_again(network: NetworkRecord) -> None:
@@ -123,6 +127,21 @@ def test_a_full_disk_is_told_reads_go_on_and_work_is_taken_up_again(network: Net
         assert "the store fails, nothing new is taken until it works again: " in log
         assert "the store works again" in log
         assert "Traceback" not in log
+
+
+def test_an_image_that_the_disk_has_no_room_for_is_507(network: NetworkRecord) -> None:
+    picture = make_picture(1)
+    payload, header = picture_batch([picture])
+    statement = signed(network, 0, payload, header)
+    path = f"/v1/objects/{picture.file_hash.hex()}"
+    with NodeProcess(network.root / "node-1", network.genesis_file, *MINE) as node:
+        client = Client(node, network.wallet.api_token_file.read_text().strip())
+        assert client.ask("POST", "/v1/statements", statement.encode())[0] == 202
+        with file_size_limit(node.pid, len(picture.data) - 1):
+            status, text, _ = client.ask("PUT", path, picture.data)
+            assert (status, json.loads(text)["error"]["code"]) == (507, "object-folder")
+        assert client.ask("PUT", path, picture.data)[0] == 201
+        assert client.ask("GET", path)[0] == 200
 
 
 def check_failing(client: Client, node: NodeProcess) -> None:

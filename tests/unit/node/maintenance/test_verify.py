@@ -17,7 +17,7 @@ from facechain.node.maintenance.verify import Level, Verification, verify_store
 from facechain.node.store.errors import StoreCorrupt, StoreLocked
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.port import Writer
-from facechain.node.store.schema import Table, height_key
+from facechain.node.store.schema import PROBE_KEY, Table, height_key
 from support.stored_chain import StoredChain, fill_store
 
 
@@ -50,6 +50,12 @@ def test_a_sound_store_passes_and_the_report_says_what_was_checked(
     assert (report.height, report.tip) == (8, stored.active[-1].hash)
     assert {item.level for item in report.checks} == set(range(level + 1))
     assert report.not_checked
+
+
+@pytest.mark.usefixtures("stored")
+def test_what_a_death_between_probe_and_removal_leaves_is_no_damage(tmp_path: Path) -> None:
+    change(tmp_path, lambda writer: writer.put(Table.META, PROBE_KEY, bytes(10_000)))
+    assert check(tmp_path).height == 8
 
 
 def test_a_check_writes_nothing(tmp_path: Path, stored: StoredChain) -> None:
