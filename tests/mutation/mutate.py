@@ -28,7 +28,7 @@ RESULTS: Final = Path(__file__).with_name("results.json")
 EXPLANATIONS: Final = ROOT / "docs" / "testing.md"
 PACKAGES: Final = ("cli", "consensus", "gan", "node")
 ROW: Final = re.compile(
-    r"^\| `(?P<module>consensus/\w+\.py)` `(?P<function>[\w.]+)` \| `(?P<was>.*)` \| `(?P<becomes>.*)` \|"
+    r"^\| `(?P<module>consensus/\w+\.py)` `(?P<function>[\w.]+)` \| `(?P<was>.*?)` \| `(?P<becomes>.*?)` \|"
 )
 DETECTED: Final = frozenset({"killed", "timeout"})
 
@@ -157,25 +157,25 @@ def examine(module: str, *, workers: int, working_tree: bool) -> dict[str, Any]:
         configure(folder, module)
         mutmut(folder, "run", "--max-children", str(workers))
         ends, survivors = read_mutants(folder)
-    known = explained(module)
-    unexplained = []
-    for mutant in survivors:
-        key = (mutant.function, mutant.was, mutant.becomes)
-        known[key] -= 1
-        if known[key] < 0 or mutant.status != "survived":
-            unexplained.append(mutant)
-    for mutant in unexplained:
-        change = f"  - {mutant.was}\n  + {mutant.becomes}\n"
-        sys.stderr.write(f"{module} {mutant.function} ({mutant.status})\n{change}")
     return {
         "commit": commit + (" with changes" if working_tree else ""),
         "mutants": ends.total(),
         "killed": ends["killed"],
         "timeout": ends["timeout"],
-        "explained": len(survivors) - len(unexplained),
-        "unexplained": len(unexplained),
         "survivors": [asdict(mutant) for mutant in survivors],
     }
+
+
+def unexplained(module: str, survivors: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the survivors that `docs/testing.md` does not explain."""
+    known = explained(module)
+    found = []
+    for mutant in survivors:
+        key = (mutant["function"], mutant["was"], mutant["becomes"])
+        known[key] -= 1
+        if known[key] < 0 or mutant["status"] != "survived":
+            found.append(mutant)
+    return found
 
 
 def main() -> None:
@@ -194,7 +194,12 @@ def main() -> None:
         if not (ROOT / module).is_file() or not suite_of(module):
             parser.error(f"module: expected one with tests, as consensus/work.py, got {module}")
         entry = examine(module, workers=options.workers, working_tree=options.working_tree)
+        left = unexplained(module, entry["survivors"])
+        for mutant in left:
+            change = f"  - {mutant['was']}\n  + {mutant['becomes']}\n"
+            sys.stderr.write(f"{module} {mutant['function']} ({mutant['status']})\n{change}")
         summary[module] = {name: value for name, value in entry.items() if isinstance(value, int)}
+        summary[module] |= {"explained": len(entry["survivors"]) - len(left), "unexplained": len(left)}
         if not options.working_tree:
             keep(module, entry)
     sys.stdout.write(json.dumps(summary) + "\n")
