@@ -23,6 +23,9 @@ from .peer_groups import canonical_host, may_tell, network_group
 FAILURE_WEIGHT = 0.66
 """How much less likely each failure makes a choice."""
 
+ANSWER_DRAWS = 1_000
+"""Addresses that are looked at for one answer, so that a question costs little whatever the book holds."""
+
 FAILURES_OFFLINE_MAX = 2
 """Failures that count while this node reaches nobody at all: the fault may be its own."""
 
@@ -71,7 +74,7 @@ class AddressBook:
         for entry in self._entries.values():
             lasting = entry.manual and entry.endpoint not in self._for_this_run
             if lasting or entry.endpoint in self._places:
-                kept.append(replace(entry, manual=lasting))
+                kept.append(entry if entry.manual == lasting else replace(entry, manual=lasting))
         return tuple(kept)
 
     def restore(self, entries: Iterable[AddressEntry]) -> None:
@@ -166,20 +169,18 @@ class AddressBook:
 
     def answer(self, asker_host: str, now_ms: int) -> tuple[Address, ...]:
         """Return a random part of the addresses that do not fail, of those that the asker may be told."""
-        good = [
-            entry
-            for entry in self._entries.values()
-            if entry.endpoint in self._places
-            and not entry.failures
-            and not entry.is_terrible(now_ms, self.policy)
-            and may_tell(asker_host, entry.host)
-        ]
-        policy = self.policy
-        count = max(int(len(self._entries) * policy.answer_share), policy.answer_floor)
-        chosen = []
-        for _ in range(min(count, policy.answer_size, len(good))):
-            entry = good.pop(self._random.randrange(len(good)))
-            chosen.append(Address(host=entry.host, port=entry.port, last_seen_ms=entry.last_seen_ms))
+        policy, left = self.policy, list(self._places)
+        count = min(max(int(len(left) * policy.answer_share), policy.answer_floor), policy.answer_size)
+        chosen: list[Address] = []
+        for _ in range(min(len(left), ANSWER_DRAWS)):
+            if len(chosen) == count:
+                break
+            position = self._random.randrange(len(left))
+            left[position], left[-1] = left[-1], left[position]
+            entry = self._entries[left.pop()]
+            is_good = not entry.failures and not entry.is_terrible(now_ms, policy)
+            if is_good and may_tell(asker_host, entry.host):
+                chosen.append(Address(host=entry.host, port=entry.port, last_seen_ms=entry.last_seen_ms))
         return tuple(chosen)
 
     # What became of a try.
