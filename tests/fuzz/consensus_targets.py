@@ -19,6 +19,12 @@ from facechain.consensus.light import ProvenHeader
 from facechain.consensus.params import Genesis
 from facechain.consensus.payloads import ImageBatch, decode_payload
 from facechain.consensus.perceptual import perceptual_hash
+from facechain.consensus.proof_files import (
+    RoleFile,
+    decode_headers_file,
+    encode_headers_file,
+    verify_role_file,
+)
 from facechain.consensus.proofs import read_checkpoint, verify_evidence
 from facechain.consensus.records import Record, Records
 from facechain.consensus.sparse import SparseProof
@@ -112,6 +118,32 @@ def _read_verdict(data: bytes) -> None:
 
 def _light_seeds(rows: str, column: str) -> tuple[bytes, ...]:
     return tuple(bytes.fromhex(row[column]) for row in load("light")[rows][:3])
+
+
+def _role_file_seeds() -> tuple[bytes, ...]:
+    genesis = bytes.fromhex(load("light")["genesis"])
+    return tuple(
+        RoleFile(genesis=genesis, proof=RoleProof.decode(proof)).encode()
+        for proof in _light_seeds("role_proofs", "proof")
+    )
+
+
+def _read_role_file(data: bytes) -> RoleFile:
+    file = RoleFile.decode(data)
+    with suppress(ProofError, DecodeError):
+        verify_role_file(file)
+    return file
+
+
+def _headers_file_seeds() -> tuple[bytes, ...]:
+    genesis = Genesis.decode(bytes.fromhex(load("light")["genesis"]))
+    items = [ProvenHeader.decode(item) for item in _light_seeds("headers", "proven")]
+    return encode_headers_file(genesis, items), encode_headers_file(genesis, ())
+
+
+def _read_headers_file(data: bytes) -> tuple[Genesis, list[ProvenHeader]]:
+    genesis, items = decode_headers_file(data)
+    return genesis, list(items)
 
 
 def _read_role_proof(data: bytes) -> RoleProof:
@@ -275,6 +307,14 @@ TARGETS: Final = (
     ),
     _structure(
         "header-proof", HeaderProof, lambda: _light_seeds("header_proofs", "proof"), decode=_read_header_proof
+    ),
+    _structure("role-file", RoleFile, _role_file_seeds, decode=_read_role_file),
+    Target(
+        name="headers-file",
+        read=_read_headers_file,
+        encode=lambda file: encode_headers_file(*file),
+        refusals=(DecodeError,),
+        seeds=_headers_file_seeds,
     ),
     _structure(
         "schedule",
