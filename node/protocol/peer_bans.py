@@ -138,8 +138,11 @@ class BanList:
         return self._bans.pop(pattern, None) is not None
 
     def find(self, host: str, node_key: bytes | None, now_ms: int) -> Ban | None:
-        """Return the ban in force that keeps a peer out; `node_key` is None before it is proven."""
-        candidates = [item for item in self._networks if item.matches(host)]
+        """Return the ban in force that keeps a peer out; `node_key` is None before it is proven.
+
+        `host` is numeric, or empty where only the key is in question.
+        """
+        candidates = [item for item in self._networks if host and item.matches(host)]
         if node_key is not None:
             candidates.append(PeerPattern(node_key=node_key))
         for pattern in candidates:

@@ -83,6 +83,10 @@ def test_a_named_peer_is_kept_out_by_the_operators_ban_only(*, by_operator: bool
     for dialed in (NAMED, None):
         assert (reason(door, proven(), dialed) is None) is not by_operator
     assert door.may_dial(NAMED) is not by_operator
+    door.bans.ban(PeerPattern.parse("20.0.0.0/8"), "no", now_ms=NOW_MS, ban_ms=1)
+    assert door.may_dial(NAMED) is not by_operator, "a name is no part of a network"
+    assert not door.may_dial(("20.1.0.1", 7440))
+    door.bans.unban(PeerPattern.parse("20.0.0.0/8"))
     assert reason(door, proven(HOST, OTHER)) is None
 
 

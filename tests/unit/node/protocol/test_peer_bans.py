@@ -34,6 +34,7 @@ def test_a_banned_network_keeps_every_key_out_before_and_after_its_proof() -> No
     assert bans.find("20.1.200.7", None, NOW_MS) is not None
     assert bans.find("20.1.200.7", OTHER, NOW_MS) is not None
     assert bans.find("20.2.0.1", KEY, NOW_MS) is None
+    assert bans.find("", KEY, NOW_MS) is None
     assert bans.unban(NET)
     assert not bans.unban(NET)
     assert bans.find("20.1.200.7", OTHER, NOW_MS) is None
