@@ -156,6 +156,7 @@ class ZipSource:
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path = path
+        self._size_bytes = path.stat().st_size
         self._archive = archive
         self._members: dict[str, zipfile.ZipInfo] = {}
         for member in archive.infolist():
@@ -180,6 +181,9 @@ class ZipSource:
             problem = "a link"
         elif member.flag_bits & _ENCRYPTED:
             problem = "an encrypted member"
+        elif member.compress_size > self._size_bytes:
+            # Reading reserves what the member claims.
+            problem = "a size that the archive has not"
         elif member.compress_type not in METHODS:
             problem = "one packed by another method than deflate"
         if problem is not None:
