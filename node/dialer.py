@@ -84,9 +84,12 @@ class Dialer:
             self._book.add_manual(host, port, lasting=False)
         async with asyncio.TaskGroup() as attempts:
             while True:
-                while (dial := self._next()) is not None:
-                    self._busy[dial.endpoint] = dial.kind
-                    attempts.create_task(self._dial(dial), name="dial {}:{}".format(*dial.endpoint))
+                try:
+                    while (dial := self._next()) is not None:
+                        self._busy[dial.endpoint] = dial.kind
+                        attempts.create_task(self._dial(dial), name="dial {}:{}".format(*dial.endpoint))
+                except Exception:  # noqa: BLE001 - nothing that peers told may end the dialing
+                    _log.exception("a fault of this node in choosing whom to dial")
                 await asyncio.sleep(POLL_SECONDS)
 
     def outbound(self) -> list[Outbound]:

@@ -33,6 +33,9 @@ from .wire.transport import Listener
 
 SAVE_SECONDS = 30.0
 
+SAVE_PAUSE_SECONDS = 1.0
+"""Between two saves, so that a row of bans does not keep the disk busy."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -130,6 +133,7 @@ class Peering:
             self._changed.clear()
             with contextlib.suppress(StoreError):  # the runner said so; the next round may do better
                 await self.save_now()
+            await asyncio.sleep(SAVE_PAUSE_SECONDS)
 
     async def save_now(self) -> None:
         """Write what is known of peers; raises StoreError."""

@@ -98,3 +98,21 @@ async def test_an_address_that_breaks_the_connecting_code_does_not_end_the_diali
             await node.until(lambda: "broken.example" in tried)
             node.node.peering.book.add_manual(good.addresses.peer.host, good.addresses.peer.port)
             await node.until(lambda: node.node.hub.links)
+
+
+async def test_a_fault_in_choosing_does_not_end_the_dialing(
+    tmp_path: Path, genesis: Genesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = asyncio.Event()
+
+    def fault(*_details: object) -> None:
+        failed.set()
+        raise KeyError("what no test thought of")
+
+    async with live_node(tmp_path / "a", genesis) as other, live_node(tmp_path / "b", genesis) as node:
+        with monkeypatch.context() as patch:
+            patch.setattr(node.node.peering._plan, "next", fault)
+            async with asyncio.timeout(10):
+                await failed.wait()
+        node.node.peering.book.add_manual(other.addresses.peer.host, other.addresses.peer.port)
+        await node.until(lambda: node.node.hub.links)
