@@ -20,13 +20,15 @@ from .options import LongNameOption, examples, json_option
 from .output import columns, emit, say
 from .testnet_founding import WALLET_KEYS
 from .testnet_process import terminating, uninterrupted
-from .testnet_record import NODE_PREFIX
+from .testnet_record import NODE_PREFIX, node_names
+from .testnet_topology import DEFAULT_DEGREE, Topology
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from .testnet_network import NodeView, TrialNetwork
     from .testnet_record import NetworkRecord
+    from .testnet_scenario import Step
 
 MAX_NODES: Final = 64
 FOLDER: Final = "facechain-testnet"
@@ -67,22 +69,60 @@ def testnet() -> None:
     epilog=examples(
         "facechain testnet up --nodes 4 --mine",
         "facechain testnet up --nodes 4 --mine --keep --json",
+        "facechain testnet up --nodes 8 --mine --topology ring --scenario partition.toml",
     )
 )
-@click.option("--nodes", type=click.IntRange(1, MAX_NODES), default=4, help="Number of nodes.")
+@click.option(
+    "--nodes", type=click.IntRange(1, MAX_NODES), default=4, show_default=True, help="Number of nodes."
+)
 @click.option("--mine", is_flag=True, help="Let the first node seal blocks.")
+@click.option(
+    "--topology",
+    type=click.Choice([str(item) for item in Topology]),
+    default=str(Topology.GOSSIP),
+    show_default=True,
+    help="Who connects to whom. With gossip the nodes find each other; the others are fixed.",
+)
+@click.option(
+    "--degree",
+    type=click.IntRange(1, MAX_NODES),
+    default=DEFAULT_DEGREE,
+    show_default=True,
+    help="Links of a node on average, for --topology random.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides --topology random.")
+@click.option(
+    "--scenario",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file of what happens to the nodes, step by step, once all are up (docs/testnet.md).",
+)
 @click.option("--keep", is_flag=True, help="Leave the nodes running and return; end them with down.")
 @dir_option
 @json_option
-def up(*, nodes: int, mine: bool, keep: bool, root: Path, as_json: bool) -> None:
+def up(
+    *,
+    nodes: int,
+    mine: bool,
+    topology: str,
+    degree: int,
+    seed: int,
+    scenario: Path | None,
+    keep: bool,
+    root: Path,
+    as_json: bool,
+) -> None:
     """Found a network, start its nodes and run them until Ctrl-C.
 
     Ctrl-C ends the nodes and removes everything.
     """
     from .testnet_network import TrialNetwork
+    from .testnet_scenario import read_scenario
 
+    steps = () if scenario is None else read_scenario(scenario, node_names(nodes))
     with terminating():
-        network = TrialNetwork.found(root, count=nodes, mines=mine)
+        network = TrialNetwork.found(
+            root, count=nodes, mines=mine, topology=Topology(topology), degree=degree, seed=seed
+        )
         try:
             say(f"starting {nodes} nodes in {root}")
             network.start_all()
@@ -90,6 +130,10 @@ def up(*, nodes: int, mine: bool, keep: bool, root: Path, as_json: bool) -> None
             emit(_as_json(network.record, views), as_json=as_json, lines=[])
             if not as_json:
                 _print(views)
+            for step in steps:
+                time.sleep(step.after_seconds)
+                say(str(step))
+                _take(network, step)
             if keep:
                 _explain(network, keep=True)
                 return
@@ -100,6 +144,93 @@ def up(*, nodes: int, mine: bool, keep: bool, root: Path, as_json: bool) -> None
             _take_down(network)
             raise
         _take_down(network)
+
+
+def _take(network: TrialNetwork, step: Step) -> None:
+    """Do one step of a scenario; CheckFailedError when what it waits for does not come."""
+    from .testnet_network import have_one_tip
+    from .testnet_scenario import Deed
+
+    if step.deed is Deed.PARTITION:
+        network.partition(step.groups)
+    elif step.deed is Deed.HEAL:
+        network.heal()
+    elif step.deed is Deed.RESTART:
+        network.restart(step.nodes)
+    elif step.deed is Deed.ONE_TIP:
+        network.wait(
+            lambda views: have_one_tip([view for view in views if view.is_running]),
+            seconds=step.within_seconds,
+            what="one tip",
+        )
+    else:
+        change = {Deed.KILL: network.kill, Deed.FREEZE: network.freeze, Deed.THAW: network.thaw}[step.deed]
+        for name in step.nodes:
+            change(name)
+
+
+@testnet.command(
+    epilog=examples(
+        "facechain testnet partition node-1,node-2", "facechain testnet partition node-1 node-2,node-3 node-4"
+    )
+)
+@click.argument("groups", nargs=-1, required=True, metavar="NAME,NAME… …")
+@dir_option
+def partition(*, groups: Sequence[str], root: Path) -> None:
+    """Divide the network: nodes of different groups keep each other out.
+
+    Each argument is one group; nodes that none names are one more. It replaces an earlier partition.
+    """
+    from .testnet_network import TrialNetwork
+    from .testnet_scenario import check_groups, check_names
+
+    network = TrialNetwork.open(root)
+    known = list(network.record.nodes)
+    named = [check_names("partition", group.split(","), known) for group in groups]
+    divided = check_groups("partition", named, known)
+    network.partition(divided)
+    say("divided: " + " | ".join(map(", ".join, divided)))
+
+
+@testnet.command(epilog=examples("facechain testnet heal"))
+@dir_option
+def heal(*, root: Path) -> None:
+    """End a partition: all nodes talk to each other again."""
+    from .testnet_network import TrialNetwork
+
+    TrialNetwork.open(root).heal()
+    say("healed; nodes connect again within seconds")
+
+
+@testnet.command(epilog=examples("facechain testnet kill node-2"))
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@dir_option
+def kill(*, names: Sequence[str], root: Path) -> None:
+    """SIGKILL nodes, as a power cut would; 'testnet restart' starts them again."""
+    network = _naming(root, names)
+    for name in names:
+        network.kill(name)
+        say(f"{name} is killed")
+
+
+@testnet.command(epilog=examples("facechain testnet restart node-2"))
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@dir_option
+def restart(*, names: Sequence[str], root: Path) -> None:
+    """Start nodes again, at the same addresses; those that run are ended in order first."""
+    network = _naming(root, names)
+    with uninterrupted():
+        network.restart(names)
+    say(f"started: {', '.join(names)}")
+
+
+def _naming(root: Path, names: Sequence[str]) -> TrialNetwork:
+    from .testnet_network import TrialNetwork
+    from .testnet_scenario import check_names
+
+    network = TrialNetwork.open(root)
+    check_names("node", names, list(network.record.nodes))
+    return network
 
 
 @testnet.command(epilog=examples("facechain testnet status", "facechain testnet status --json"))
@@ -176,6 +307,7 @@ def _print(views: Sequence[NodeView]) -> None:
     if not sys.stdout.isatty():
         for line in columns(HEADINGS, map(_row, views)):
             click.echo(line)
+        say(_summary(views))
         return
     from rich.console import Console
 
@@ -185,10 +317,19 @@ def _print(views: Sequence[NodeView]) -> None:
 def _table(views: Sequence[NodeView]) -> Table:
     from rich.table import Table
 
-    table = Table(*HEADINGS)
+    table = Table(*HEADINGS, caption=_summary(views))
     for view in views:
         table.add_row(*_row(view), style=None if view.status is not None else "red")
     return table
+
+
+def _summary(views: Sequence[NodeView]) -> str:
+    """Say whether the nodes agree."""
+    tips = {view.tip for view in views if view.tip is not None}
+    if len(tips) < 2:
+        return "one tip" if tips else "no node answers"
+    heights = sorted({height for height, _ in tips})
+    return f"{len(tips)} different tips, heights {heights[0]} to {heights[-1]}"
 
 
 def _row(view: NodeView) -> tuple[str, ...]:
@@ -208,6 +349,8 @@ def _as_json(record: NetworkRecord, views: Sequence[NodeView]) -> dict[str, Any]
         "network_id": record.network_id.hex(),
         "genesis": str(record.genesis_file),
         "wallet": str(record.wallet.root),
+        "groups": [list(group) for group in record.groups],
+        "tips": len({view.tip for view in views if view.tip is not None}),
         "nodes": [_node_json(record, view) for view in views],
     }
 
@@ -221,6 +364,7 @@ def _node_json(record: NetworkRecord, view: NodeView) -> dict[str, Any]:
         "pid": node.process.pid if node.process is not None and view.is_running else None,
         "peer": node.peer,
         "api": node.url,
+        "dials": list(node.dials),
         "data_dir": str(record.data_dir(node.name).root),
         "log": str(record.data_dir(node.name).log_file),
         "height": None if status is None else status.height,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from .errors import RefusedError
 from .testnet_record import RECORD_FILE, NetworkRecord, NodeRecord, node_names
+from .testnet_topology import DEFAULT_DEGREE, Topology, links
 
 if TYPE_CHECKING:
     from ..consensus.params import Genesis
@@ -27,8 +28,22 @@ SUBMITTER: Final = "submitter"
 WALLET_KEYS: Final = (ADMINISTRATOR, PRODUCER, SUBMITTER)
 
 
-def found_testnet(root: Path, *, count: int, mines: bool) -> NetworkRecord:
+OWN_LINKS_ONLY: Final = "max_outbound = 0\n"
+"""Settings of a node that connects to nobody but the peers it is told of."""
+
+
+def found_testnet(
+    root: Path,
+    *,
+    count: int,
+    mines: bool,
+    topology: Topology = Topology.GOSSIP,
+    degree: int = DEFAULT_DEGREE,
+    seed: int = 0,
+) -> NetworkRecord:
     """Make a network of `count` nodes in `root`; with `mines` the first one seals with the producer's key.
+
+    `topology`, `degree` and `seed` say who opens connections to whom, see `testnet_topology.links`.
 
     Raises:
         RefusedError: `root` is a folder with something in it.
@@ -38,13 +53,22 @@ def found_testnet(root: Path, *, count: int, mines: bool) -> NetworkRecord:
     keys = {name: _new_key() for name in WALLET_KEYS}
     genesis = _genesis(keys)
     names = node_names(count)
+    dials: dict[str, list[str]] = {name: [] for name in names}
+    for lower, higher in sorted(links(topology, count, degree=degree, seed=seed)):
+        dials[names[higher]].append(names[lower])
     record = NetworkRecord(
         root=root,
         network_id=genesis.network_id,
-        nodes={name: NodeRecord(name=name, mines=mines and name == names[0]) for name in names},
+        nodes={
+            name: NodeRecord(name=name, mines=mines and name == names[0], dials=tuple(dials[name]))
+            for name in names
+        },
     )
     _claim(record)
     _write(record, GenesisDocument.of(genesis), keys)
+    if topology.is_fixed:
+        for name in names:
+            record.data_dir(name).config_file.write_text(OWN_LINKS_ONLY, encoding="utf-8")
     return record
 
 

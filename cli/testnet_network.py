@@ -10,9 +10,11 @@ import asyncio
 import json
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +42,8 @@ LOG_LINES: Final = 4
 LOG_TAIL_BYTES: Final = 8_192
 LOOPBACK: Final = "127.0.0.1"
 ANY_PORT: Final = f"{LOOPBACK}:0"
+PARTITIONED: Final = "testnet partition"
+"""Reason of the bans that keep the groups of a partition apart; other bans are left alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +80,9 @@ class TrialNetwork:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     @classmethod
-    def found(cls, root: Path, *, count: int, mines: bool) -> TrialNetwork:
-        """Make a new network in a new or empty folder; see `found_testnet`."""
-        return cls(found_testnet(root.absolute(), count=count, mines=mines))
+    def found(cls, root: Path, *, count: int, mines: bool, **shape: Any) -> TrialNetwork:
+        """Make a new network in a new or empty folder; see `found_testnet`, also for `shape`."""
+        return cls(found_testnet(root.absolute(), count=count, mines=mines, **shape))
 
     @classmethod
     def open(cls, root: Path) -> TrialNetwork:
@@ -97,27 +101,33 @@ class TrialNetwork:
     # Starting.
 
     def start_all(self) -> None:
-        """Start the first node, then the others as its peers, and wait until all take connections.
+        """Start the nodes that dial nobody, then the others, and wait until all take connections.
 
         Raises:
             RefusedError: a node ended at its start; the text has the end of its log.
             CheckFailedError: a node took too long.
         """
-        first, *others = self.nodes
-        self.start([first.name])
-        self.start([node.name for node in others])
+        self.start([node.name for node in self.nodes if not node.dials])
+        self.start([node.name for node in self.nodes if node.dials])
 
     def start(self, names: Sequence[str]) -> None:
-        """Start nodes at the same time, each with all nodes as peers that run already; see `start_all`."""
-        peers = [node.peer for node in self.nodes if node.peer is not None and self.runs(node.name)]
+        """Start nodes at the same time; see `start_all`. A partition holds for a node that is started again."""
         for name in names:
-            self._spawn(name, peers)
+            if self.node(name).peer is None:
+                self._change(replace(self.node(name), peer=_free_place(self._number(name))))
+        for name in names:
+            self._spawn(name)
         deadline = time.monotonic() + START_SECONDS
         for name in names:
             self._await_ports(name, deadline)
+        self._divide(names)
 
-    def _spawn(self, name: str, peers: Sequence[str]) -> None:
+    def _number(self, name: str) -> int:
+        return list(self.record.nodes).index(name) + 1
+
+    def _spawn(self, name: str) -> None:
         node, layout = self.node(name), self.record.data_dir(name)
+        peers = [peer for dialed in node.dials if (peer := self.node(dialed).peer) is not None]
         arguments = ["--data-dir", str(layout.root), "--genesis", str(self.record.genesis_file)]
         arguments += ["--listen", node.peer or ANY_PORT, "--api", node.api or ANY_PORT]
         if peers:
@@ -164,6 +174,50 @@ class TrialNetwork:
     def _change(self, node: NodeRecord) -> None:
         self.record = replace(self.record, nodes={**self.record.nodes, node.name: node})
         self.record.save()
+
+    # Dividing.
+
+    def partition(self, groups: Sequence[Sequence[str]]) -> None:
+        """Let nodes of different groups keep each other out, and end their connections; `groups` name every node."""
+        self._set_groups(tuple(map(tuple, groups)))
+
+    def heal(self) -> None:
+        """Let all nodes talk to each other again."""
+        self._set_groups(())
+
+    def _set_groups(self, groups: tuple[tuple[str, ...], ...]) -> None:
+        self.record = replace(self.record, groups=groups)
+        self.record.save()
+        self._divide([node.name for node in self.nodes if self.runs(node.name)])
+
+    def _divide(self, names: Sequence[str]) -> None:
+        """Make the bans of running nodes those of the record; a node that does not run is done when it starts."""
+        from ..node.node_key import open_node_key
+
+        keys = {
+            name: open_node_key(self.record.data_dir(name).root).public.hex() for name in self.record.nodes
+        }
+        beyond = {name: {keys[other] for other in self.record.beyond(name)} for name in names}
+        asyncio.run(self._keep_out(beyond))
+
+    async def _keep_out(self, beyond: Mapping[str, set[str]]) -> None:
+        await asyncio.gather(*(self._keep_out_at(self.node(name), keys) for name, keys in beyond.items()))
+
+    async def _keep_out_at(self, node: NodeRecord, keys: set[str]) -> None:
+        from ..node.api.limits import BAN_SECONDS_MAX
+        from .client import NodeClient
+
+        if node.url is None:
+            return
+        token = self.record.wallet.api_token_file.read_text(encoding="utf-8").strip()
+        async with NodeClient(node.url, token=token) as client:
+            bans = (await client.get("/v1/bans"))["bans"]
+            present = {ban["peer"] for ban in bans if ban["reason"] == PARTITIONED}
+            for key in present - keys:
+                await client.call("DELETE", "/v1/bans", query={"peer": key})
+            for key in keys - present:
+                content = {"peer": key, "reason": PARTITIONED, "seconds": BAN_SECONDS_MAX}
+                await client.call("POST", "/v1/bans", content=content)
 
     # Looking.
 
@@ -225,6 +279,27 @@ class TrialNetwork:
         """SIGKILL a node, as a power cut would; its record keeps the addresses."""
         self._end([name], signal.SIGKILL, KILL_SECONDS)
 
+    def restart(self, names: Sequence[str]) -> None:
+        """End nodes in order where they run, and start them at the same addresses; see `start_all`."""
+        for name in names:
+            self.thaw(name)
+        left = self._end(names, signal.SIGTERM, STOP_SECONDS)
+        self._end(left, signal.SIGKILL, KILL_SECONDS)
+        self.start(names)
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP a node: it keeps its connections and does nothing."""
+        self._signal(name, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT a node that was frozen."""
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        process = self.node(name).process
+        if process is not None:
+            send(process, number, argument=str(self.record.data_dir(name).root))
+
     def stop(self) -> tuple[str, ...]:
         """End all nodes, the hard way after `STOP_SECONDS`; return the names of those killed."""
         names = [node.name for node in self.nodes]
@@ -270,6 +345,14 @@ class TrialNetwork:
 def have_one_tip(views: Sequence[NodeView]) -> bool:
     """Tell whether all nodes answer, with the same height and the same hash."""
     return None not in (tips := {view.tip for view in views}) and len(tips) == 1
+
+
+def _free_place(number: int) -> str:
+    """Return HOST:PORT for node `number` (from 1 on), free at this moment: on Linux an address of its own."""
+    host = f"127.0.{number >> 8}.{number & 0xFF}" if sys.platform == "linux" else LOOPBACK
+    with socket.socket() as place:
+        place.bind((host, 0))
+        return f"{host}:{place.getsockname()[1]}"
 
 
 def _seen(view: NodeView) -> str:

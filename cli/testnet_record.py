@@ -18,7 +18,7 @@ from ..node.data_dir import DataDir
 from .errors import NotFoundError, UsageError
 from .testnet_process import ProcessId
 
-FORMAT: Final = "facechain-testnet-1"
+FORMAT: Final = "facechain-testnet-2"
 RECORD_FILE: Final = "testnet.json"
 GENESIS_FILE: Final = "genesis.json"
 WALLET_FOLDER: Final = "wallet"
@@ -48,6 +48,8 @@ class NodeRecord:
     """HOST:PORT where peers connect, None before the first start; a restart takes the same."""
     api: str | None = None
     """HOST:PORT of the HTTP API."""
+    dials: tuple[str, ...] = ()
+    """Names of the nodes that it opens connections to."""
 
     @property
     def url(self) -> str | None:
@@ -64,6 +66,7 @@ class NodeRecord:
             "started_ticks": None if process is None else process.started_ticks,
             "peer": self.peer,
             "api": self.api,
+            "dials": list(self.dials),
         }
 
     @classmethod
@@ -82,6 +85,7 @@ class NodeRecord:
             process=process,
             peer=entry["peer"],
             api=entry["api"],
+            dials=_names(entry["dials"]),
         )
 
 
@@ -92,6 +96,12 @@ class NetworkRecord:
     root: Path
     network_id: bytes
     nodes: Mapping[str, NodeRecord]
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Nodes that can talk to each other only, while the network is partitioned; empty: everybody can."""
+
+    def beyond(self, name: str) -> tuple[str, ...]:
+        """Return the names of the nodes that a partition keeps from a node."""
+        return tuple(other for group in self.groups if name not in group for other in group)
 
     @property
     def wallet(self) -> DataDir:
@@ -124,6 +134,7 @@ class NetworkRecord:
             "format": FORMAT,
             "network_id": self.network_id.hex(),
             "nodes": [node.to_json() for node in self.nodes.values()],
+            "groups": [list(group) for group in self.groups],
         }
         scratch = self.root / f".{RECORD_FILE}.{os.getpid()}"
         scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -153,16 +164,23 @@ class NetworkRecord:
                 raise _foreign(path, repr(content["format"]))
             nodes = [NodeRecord.of(entry) for entry in content["nodes"]]
             network_id = bytes.fromhex(content["network_id"])
+            groups = tuple(_names(group) for group in content["groups"])
         except (KeyError, TypeError, ValueError):
             raise _foreign(path, "other fields") from None
         if any(not node.name.startswith(NODE_PREFIX) or "/" in node.name for node in nodes):
             raise _foreign(path, "other names of nodes")
-        return cls(root=root, network_id=network_id, nodes={node.name: node for node in nodes})
+        return cls(root=root, network_id=network_id, nodes={node.name: node for node in nodes}, groups=groups)
 
 
 def node_names(count: int) -> tuple[str, ...]:
     """Return the names of `count` nodes."""
     return tuple(f"{NODE_PREFIX}{number}" for number in range(1, count + 1))
+
+
+def _names(found: object) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise TypeError("names: expected a list of text")
+    return tuple(found)
 
 
 def _foreign(path: Path, got: str) -> UsageError:

@@ -226,3 +226,67 @@ def test_down_does_not_touch_a_process_that_is_not_its_own(root: Path) -> None:
         assert stranger.poll() is None
         stranger.kill()
     assert not root.exists()
+
+
+def test_partition_kill_restart_heal(root: Path, tmp_path: Path) -> None:
+    """What a scenario does in a ring is seen at the nodes; commands do the same afterwards."""
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text("""
+        [[step]]
+        do = "partition"
+        groups = [["node-1"]]
+        [[step]]
+        do = "kill"
+        nodes = ["node-3"]
+    """)
+    shape = ("--nodes", "3", "--mine", "--topology", "ring", "--scenario", str(scenario))
+    up = run_testnet("up", *shape, "--keep", "--json", root=root)
+    assert up.returncode == 0, up.stderr
+    assert [node["dials"] for node in json.loads(up.stdout)["nodes"]] == [
+        [],
+        ["node-1"],
+        ["node-1", "node-2"],
+    ]
+    network = TrialNetwork.open(root)
+    assert network.record.groups == (("node-1",), ("node-2", "node-3"))
+    assert not network.runs("node-3")
+
+    # The miner is alone, also for a node that starts again.
+    assert run_testnet("restart", "node-3", root=root).returncode == 0
+    network = TrialNetwork.open(root)
+    apart = network.wait(
+        lambda views: [view.peers for view in views] == [0, 1, 1] and len({view.tip for view in views}) == 2,
+        seconds=30,
+        what="the miner alone and ahead, the others connected",
+    )
+    assert run_testnet("kill", "node-2", root=root).returncode == 0
+    assert run_testnet("heal", root=root).returncode == 0
+    assert run_testnet("restart", "node-2", root=root).returncode == 0
+    network = TrialNetwork.open(root)
+    views = network.wait(
+        lambda views: all(view.peers == 2 for view in views) and have_one_tip(views),
+        seconds=30,
+        what="a ring with one tip",
+    )
+    assert views[0].tip is not None
+    assert apart[0].tip is not None
+    assert views[0].tip[0] > apart[0].tip[0]
+
+    for arguments, problem in (
+        (("partition", "node-1,node-2,node-3"), "at least two groups"),
+        (("partition", "node-1", "node-1"), "node-1 twice"),
+        (("kill", "node-7"), "expected a node of node-1, node-2, node-3"),
+    ):
+        wrong = run_testnet(*arguments, root=root)
+        assert wrong.returncode == 3, wrong.stderr
+        assert problem in error_line(wrong)
+    assert run_testnet("down", root=root).returncode == 0
+
+
+def test_a_scenario_that_is_wrong_starts_nothing(root: Path, tmp_path: Path) -> None:
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text("[[step]]\ndo = 'kill'\nnodes = ['node-3']\n")
+    up = run_testnet("up", "--nodes", "2", "--scenario", str(scenario), root=root)
+    assert up.returncode == 3
+    assert "expected a node of node-1, node-2, got 'node-3'" in error_line(up)
+    assert not root.exists()

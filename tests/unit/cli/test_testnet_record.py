@@ -23,9 +23,14 @@ def record(tmp_path: Path) -> NetworkRecord:
             peer="127.0.0.1:1",
             api="127.0.0.1:2",
         ),
-        NodeRecord(name=second, mines=False),
+        NodeRecord(name=second, mines=False, dials=(first,)),
     )
-    return NetworkRecord(root=tmp_path, network_id=bytes(32), nodes={node.name: node for node in nodes})
+    return NetworkRecord(
+        root=tmp_path,
+        network_id=bytes(32),
+        nodes={node.name: node for node in nodes},
+        groups=((first,), (second,)),
+    )
 
 
 def test_round_trip(record: NetworkRecord) -> None:
@@ -50,7 +55,7 @@ def test_no_network_says_how_to_start_one(tmp_path: Path) -> None:
 
 
 def altered(**changes: Any) -> str:
-    content = {"format": "facechain-testnet-1", "network_id": "00" * 32, "nodes": [], **changes}
+    content = {"format": "facechain-testnet-2", "network_id": "00" * 32, "nodes": [], "groups": [], **changes}
     return json.dumps(content)
 
 
@@ -62,6 +67,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         "started_ticks": None,
         "peer": None,
         "api": None,
+        "dials": [],
         **changes,
     }
 
@@ -73,18 +79,21 @@ def entry(**changes: Any) -> dict[str, Any]:
         "[]",
         "{",
         "{}",
-        altered(format="facechain-testnet-0"),
+        altered(format="facechain-testnet-1"),
         altered(network_id="zz"),
         altered(nodes={"node-1": {}}),
         altered(nodes=[entry(pid=1)]),
         altered(nodes=[entry(name="../../home")]),
         altered(nodes=[entry(name="node-/../../home")]),
         altered(nodes=[{"name": "node-1"}]),
+        altered(nodes=[entry(dials="node-2")]),
+        altered(nodes=[entry(dials=[2])]),
+        altered(groups=[["node-1"], "node-2"]),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD_FILE).write_text(text)
-    with pytest.raises(UsageError, match="expected a record of format facechain-testnet-1"):
+    with pytest.raises(UsageError, match="expected a record of format facechain-testnet-2"):
         NetworkRecord.load(tmp_path)
 
 
