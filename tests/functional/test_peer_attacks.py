@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp import WSMsgType
 
 from facechain.consensus.params import Genesis
 from facechain.consensus.signing import NodeKey
@@ -28,6 +30,7 @@ from facechain.node.wire.messages import (
     Ping,
     SendAnnouncements,
 )
+from facechain.node.wire.tls import client_context
 from facechain.node.wire.transport import connect
 from support.chain import ChainBuilder, make_genesis, seed
 from support.deadline import eventually
@@ -202,6 +205,22 @@ async def test_closing_does_not_wait_for_strangers_in_their_handshake(tmp_path: 
             await stack.aclose()
         assert await reader.read() == b""
         writer.close()
+    assert not listener._admissions
+
+
+async def test_closing_does_not_wait_for_strangers_that_upgraded_and_say_nothing(tmp_path: Path) -> None:
+    patient = dataclasses.replace(QUICK, close_seconds=20.0, handshake_seconds=60.0)
+    failures = Failures()
+    async with contextlib.AsyncExitStack() as stack:
+        listener = await stack.enter_async_context(listening(tmp_path, failures.serve, timeouts=patient))
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client_context())) as session,
+            session.ws_connect(f"wss://127.0.0.1:{listener.port}/p2p") as websocket,
+        ):
+            async with asyncio.timeout(patient.close_seconds / 2):
+                await stack.aclose()
+                ended = await websocket.receive()
+            assert ended.type in {WSMsgType.CLOSED, WSMsgType.CLOSE, WSMsgType.ERROR}
     assert not listener._admissions
 
 
