@@ -19,7 +19,8 @@ from .protocol.peer_entry import Endpoint
 from .protocol.peer_eviction import InboundPeer, choose_to_evict
 from .protocol.peer_groups import canonical_host, network_group
 from .wire.connection import Connection
-from .wire.faults import Reason
+from .wire.faults import HandshakeError, Reason
+from .wire.limits import PROTOCOL_BAN_SECONDS
 
 KEYS_MAX: Final = 1_024
 """Addresses whose node key is remembered."""
@@ -140,6 +141,11 @@ class PeerDoor:
         return None if victim is None else candidates[victim]
 
     # Misbehaviour.
+
+    def on_refused(self, remote: tuple[str, int], error: HandshakeError) -> None:
+        """A stranger broke the protocol before it proved who it is: its address is all there is to remember."""
+        if error.misbehaviour:
+            self.bans.discourage(remote[0], self._clock_ms() + PROTOCOL_BAN_SECONDS * 1_000)
 
     def on_offence(self, link: PeerLink, reason: str, detail: str) -> None:
         """A peer broke a rule; one that the operator named is disconnected and not banned."""

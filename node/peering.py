@@ -95,6 +95,7 @@ class Peering:
             identity=open_identity(self._config.data_dir),
             local=local,
             on_connection=self.hub.serve,
+            on_refused=self.door.on_refused,
             admits_host=self.door.admits_host,
             make_room=self.hub.make_room,
             limits=self._limits(),

@@ -161,7 +161,7 @@ class BanList:
             while len(self._offences) > self._scored_max:
                 self._offences.popitem(last=False)
             return None
-        self._discourage(host, now_ms + offence.ban_ms)
+        self.discourage(host, now_ms + offence.ban_ms)
         return self.ban(
             PeerPattern(node_key=node_key), f"{reason}: {detail}", now_ms=now_ms, ban_ms=offence.ban_ms
         )
@@ -174,7 +174,8 @@ class BanList:
         """Tell whether a peer at this address was banned of late."""
         return self._discouraged.get(host, 0) > now_ms
 
-    def _discourage(self, host: str, until_ms: int) -> None:
+    def discourage(self, host: str, until_ms: int) -> None:
+        """Let connections from an address be the first to make room for a while."""
         self._discouraged[host] = max(until_ms, self._discouraged.pop(host, 0))
         while len(self._discouraged) > self._scored_max:
             self._discouraged.popitem(last=False)

@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from random import Random
 
+import aiohttp
 import pytest
 
 from facechain.consensus.params import Genesis
@@ -17,6 +18,7 @@ from facechain.node.service import clock_ms
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.schema import Table
 from facechain.node.wire.messages import Address
+from facechain.node.wire.tls import client_context
 from support.chain import make_genesis
 from support.live import LiveNode, live_node
 
@@ -98,6 +100,18 @@ async def test_a_ban_by_the_node_is_on_disk_at_once(tmp_path: Path, genesis: Gen
                 return reader.get(Table.BANS, str(pattern).encode()) is not None
 
         await first.until(is_stored)
+
+
+async def test_a_broken_handshake_discourages_its_address(tmp_path: Path, genesis: Genesis) -> None:
+    async with (
+        live_node(tmp_path / "a", genesis) as node,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client_context())) as session,
+        session.ws_connect(f"wss://127.0.0.1:{node.addresses.peer.port}/p2p") as websocket,
+    ):
+        await websocket.send_bytes(b"\xff")
+        bans = node.node.peering.bans
+        await node.until(lambda: bans.is_discouraged("127.0.0.1", clock_ms()))
+        assert not bans
 
 
 async def test_a_peer_that_the_operator_bans_is_not_dialed(tmp_path: Path, genesis: Genesis) -> None:

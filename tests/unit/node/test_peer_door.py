@@ -11,7 +11,7 @@ from facechain.node.config_kinds import PeerPattern
 from facechain.node.peer_door import KEYS_MAX, PeerDoor
 from facechain.node.protocol.peer_bans import BanList
 from facechain.node.wire.connection import Connection
-from facechain.node.wire.faults import Reason
+from facechain.node.wire.faults import HandshakeProtocolError, Reason, WrongNetwork
 from support.peer_books import NOW_MS, make_book
 
 KEY, OTHER = b"\x01" * 32, b"\x02" * 32
@@ -122,3 +122,12 @@ def test_keys_of_addresses_are_bounded_and_the_latest_are_kept() -> None:
     assert len(door.endpoints_of([KEY])) == KEYS_MAX
     assert (HOST, 1) not in door.endpoints_of([KEY])
     assert door.endpoints_of([OTHER]) == set()
+
+
+def test_a_stranger_that_breaks_the_handshake_is_discouraged_and_one_of_another_network_is_not() -> None:
+    door = make_door()
+    door.on_refused((HOST, 50_000), HandshakeProtocolError("expected Hello, got Ping"))
+    door.on_refused(("20.2.0.1", 50_000), WrongNetwork(expected=KEY, got=OTHER))
+    assert door.bans.is_discouraged(HOST, NOW_MS)
+    assert not door.bans.is_discouraged(HOST, NOW_MS + 3_600_000)
+    assert not door.bans.is_discouraged("20.2.0.1", NOW_MS)
