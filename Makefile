@@ -66,7 +66,7 @@ check-io: $(VENV)/.dev ## let system calls on a store fail and flip its bits (ne
 	@PYTHONPATH=tests $(BIN)/python tests/fault/check_io.py --per-call $(FAULTS) --seed $(SEED)
 
 coverage: $(VENV)/.dev ## branch coverage of consensus/ by its unit tests: 100%, or it fails
-	@$(BIN)/pytest -q tests/unit/consensus --cov=facechain.consensus --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(ARGS)
+	@$(BIN)/pytest -q tests/unit/consensus --cov=facechain.consensus --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 --timeout=600 $(ARGS)
 
 mutate: $(VENV)/.dev ## change MODULES in every way mutmut knows, in a copy of the last commit; their tests must notice
 	@nice $(BIN)/python tests/mutation/mutate.py $(MODULES)
