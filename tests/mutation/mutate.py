@@ -40,8 +40,8 @@ EXTRA_TESTS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Tests of a module beside `tests/unit/consensus/test_MODULE*.py`."""
 
-SLOW: Final = ("large_tree", "any_bit_of_any_byte", "10000", "upper_nodes")
-"""Parts of the names of tests that take seconds and find nothing that faster ones do not."""
+SLOW: Final = ("large_tree", "any_bit_of_any_byte", "(logarithmic and 10000)", "upper_nodes")
+"""Which tests, in the words of `pytest -k`, take seconds and find nothing that faster ones do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
