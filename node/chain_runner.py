@@ -24,7 +24,8 @@ from typing import Any, Self, TypeVar
 from ..consensus.block import Block
 from ..consensus.errors import ConsensusError, RuleViolation
 from ..consensus.statement import Statement
-from .chainstate import ChainState, ChainUpdate, InvalidBlock
+from .chain_update import ChainUpdate, InvalidBlock
+from .chainstate import ChainState
 from .intake import Intake, Relayed
 from .mempool import Drop, DurableMempool, MempoolLimits, Submission, Tip
 from .mempool.limits import DEFAULT_LIMITS

@@ -34,6 +34,7 @@ from .block_store import (
     write_refused,
 )
 from .chain_index import ChainReader
+from .chain_update import ChainUpdate, Executed, InvalidBlock
 from .clock_watch import ClockWatch
 from .header_load import load_headers
 from .sealing import check_sealer, find_wrongly_sealed
@@ -70,43 +71,6 @@ BASE_KEY = b"base"
 
 class ChainMismatch(ConsensusError):
     """The store belongs to another network."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainUpdate:
-    """What a change of the active chain was, oldest block first."""
-
-    disconnected: tuple[Block, ...] = ()
-    connected: tuple[Block, ...] = ()
-    refused: tuple[tuple[bytes, ConsensusError], ...] = ()
-    """Blocks that were found invalid on the way, with the rule."""
-
-    @property
-    def changed(self) -> bool:
-        """Tell whether the tip moved."""
-        return bool(self.connected or self.disconnected)
-
-
-class InvalidBlock(Exception):
-    """A block of a plan broke a rule, so the transaction was aborted."""
-
-    def __init__(self, node: HeaderNode, error: ConsensusError) -> None:
-        """Carry the block and the rule out of the transaction."""
-        super().__init__(node.hash.hex(), error.code)
-        self.node = node
-        self.error = error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Executed:
-    """A plan that is durably in the store; :meth:`ChainState.settle` makes it the active chain."""
-
-    target: HeaderNode
-    disconnected: tuple[Block, ...]
-    connected: tuple[Block, ...]
-    checkpoint_height: int
-    schedule: Schedule
-    """Of protocol versions, after the plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from ..consensus.block import Block
 from ..consensus.statement import Statement
 from .address_gossip import AddressGossip
 from .chain_runner import ChainRunner
-from .chainstate import ChainUpdate
+from .chain_update import ChainUpdate
 from .hub_inbox import Inbox
 from .hub_work import HubWork
 from .peer_door import PeerDoor, Refusal

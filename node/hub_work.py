@@ -16,7 +16,7 @@ from ..consensus.errors import ConsensusError, RuleViolation
 from ..consensus.statement import Statement
 from .backlog import Backlog
 from .chain_runner import ChainRunner
-from .chainstate import ChainUpdate
+from .chain_update import ChainUpdate
 from .intake import Relayed
 from .mempool import Drop
 from .peer_link import PeerLink

@@ -11,7 +11,7 @@ from dataclasses import InitVar, dataclass, field
 
 from ..consensus.block import Block
 from ..consensus.errors import ConsensusError
-from .chainstate import ChainUpdate
+from .chain_update import ChainUpdate
 from .stored_block import BodyBudget, ReadBlock
 
 

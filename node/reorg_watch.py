@@ -16,7 +16,8 @@ from typing import Final
 
 from ..consensus.chain import HeaderNode
 from .api.events import ReorgAlarm
-from .chainstate import ChainState, ChainUpdate
+from .chain_update import ChainUpdate
+from .chainstate import ChainState
 from .mempool import Drop
 
 DEEP: Final = "deep-reorganisation"

@@ -26,7 +26,8 @@ from .api.events import EventHub, ReceiptChanged, StoreChanged, TipChanged
 from .api.port import NodeStatus, PeerInfo, StoreTrouble
 from .api.server import ApiServer
 from .chain_runner import ChainRunner
-from .chainstate import ChainPolicy, ChainState, ChainUpdate
+from .chain_update import ChainUpdate
+from .chainstate import ChainPolicy, ChainState
 from .config import NodeConfig
 from .config_kinds import Endpoint
 from .mempool import Drop, Mempool, Submission

@@ -13,7 +13,8 @@ from facechain.consensus.payloads import Cancel
 from facechain.consensus.statement import Statement
 from facechain.node import stored_block
 from facechain.node.chain_runner import ChainRunner
-from facechain.node.chainstate import ChainState, ChainUpdate
+from facechain.node.chain_update import ChainUpdate
+from facechain.node.chainstate import ChainState
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.memory import MemoryStore
 from facechain.node.store.port import Store

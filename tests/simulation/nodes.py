@@ -18,7 +18,8 @@ from facechain.consensus.errors import ConsensusError, RuleViolation, Temporary
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import Statement
 from facechain.node.chain_runner import open_tip
-from facechain.node.chainstate import ChainState, InvalidBlock
+from facechain.node.chain_update import InvalidBlock
+from facechain.node.chainstate import ChainState
 from facechain.node.hub_work import REOFFER_SECONDS
 from facechain.node.intake import Intake
 from facechain.node.mempool import DurableMempool, MempoolLimits, Submission

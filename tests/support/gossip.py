@@ -17,7 +17,8 @@ from facechain.consensus.errors import ConsensusError
 from facechain.consensus.params import Genesis
 from facechain.consensus.statement import Statement
 from facechain.node.chain_runner import open_tip
-from facechain.node.chainstate import ChainState, ChainUpdate
+from facechain.node.chain_update import ChainUpdate
+from facechain.node.chainstate import ChainState
 from facechain.node.intake import Intake
 from facechain.node.mempool import DurableMempool
 from facechain.node.protocol.actions import (

@@ -16,7 +16,8 @@ from facechain.consensus.statement import NEVER_EXPIRES, BatchHeader, Statement,
 from facechain.node.api.events import EventHub, ReceiptChanged, TipChanged
 from facechain.node.api.port import NodeStatus, PeerInfo, StoreTrouble
 from facechain.node.chain_runner import ChainRunner
-from facechain.node.chainstate import ChainState, ChainUpdate
+from facechain.node.chain_update import ChainUpdate
+from facechain.node.chainstate import ChainState
 from facechain.node.mempool import Drop, Mempool, MempoolLimits, Submission
 from facechain.node.peer_admin import PeerAdmin
 from facechain.node.peer_door import PeerDoor

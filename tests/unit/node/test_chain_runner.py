@@ -15,7 +15,8 @@ from facechain.consensus.payloads import Cancel, RoleApproval
 from facechain.consensus.statement import Statement
 from facechain.node import chainstate
 from facechain.node.chain_runner import ChainRunner, StorePaused
-from facechain.node.chainstate import ChainState, ChainUpdate
+from facechain.node.chain_update import ChainUpdate
+from facechain.node.chainstate import ChainState
 from facechain.node.store.errors import StoreFull
 from facechain.node.store.memory import MemoryStore, Operation
 from facechain.node.store.schema import Table

@@ -11,7 +11,8 @@ from facechain.consensus.payloads import Cancel
 from facechain.node import chainstate
 from facechain.node.block_store import StoreDamaged
 from facechain.node.chain_index import HEADER_FLAG_INVALID
-from facechain.node.chainstate import ChainState, InvalidBlock
+from facechain.node.chain_update import InvalidBlock
+from facechain.node.chainstate import ChainState
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.memory import MemoryStore
 from facechain.node.store.schema import Table
