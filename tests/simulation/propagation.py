@@ -15,6 +15,7 @@ Everything follows from the seed. One row of a table is printed for each size, t
 from __future__ import annotations
 
 import argparse
+import gc
 import heapq
 import json
 import math
@@ -125,6 +126,7 @@ class Study:
         self._sizes: dict[tuple[type[wire.Message], object], int] = {}
         self.nodes = [self._node(index) for index in range(nodes)]
         self._connect(high)
+        gc.freeze()  # a large network stays: the collector need not look at it again after every block
         self._tip = ROOT
         self._sent: Counter[str] = Counter()
         self._reached: dict[int, float] = {}
@@ -311,7 +313,7 @@ def plot(results: Mapping[int, Sequence[Passage]], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), dpi=110)
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), dpi=90)
     points = [(index + 1) / CURVE_POINTS for index in range(CURVE_POINTS)]
     for colour, (nodes, passages) in zip(
         ("tab:blue", "tab:orange", "tab:green"), results.items(), strict=False
@@ -332,7 +334,7 @@ def plot(results: Mapping[int, Sequence[Passage]], path: Path) -> None:
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left", fontsize=9)
     figure.tight_layout()
     figure.savefig(path)
 
