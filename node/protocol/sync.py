@@ -332,7 +332,7 @@ class Synchronizer:
         unaware = [
             (peer, state)
             for peer, state in self._peers.items()
-            if block.hash not in state.known and (state.best is None or state.best.chainwork < work)
+            if block.hash not in state.known and not state.has_work(work)
         ]
         if not unaware:
             return []

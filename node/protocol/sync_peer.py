@@ -111,6 +111,13 @@ class SyncPeer:
         """Tell whether the peer did not say that it lacks a body, or that it pruned it."""
         return node.hash not in self.lacks and node.height >= self.pruned_below
 
+    def has_work(self, chainwork: int) -> bool:
+        """Tell whether the peer has a valid chain of at least this work, so that a block on top of less is no news.
+
+        A block that it passed on in good faith may have been found invalid since: the peer left it as this node did.
+        """
+        return self.best is not None and not self.best.invalid and self.best.chainwork >= chainwork
+
     def note_known(self, block_hash: bytes, limit: int) -> None:
         """Remember that the peer knows a block."""
         self.known[block_hash] = None

@@ -330,6 +330,18 @@ def test_who_announces_a_stranger_s_block_may_not_know_and_who_shows_it_as_its_c
     assert action.reason == "unauthorized-producer"
 
 
+def test_who_passed_on_a_block_that_is_refused_hears_of_the_next_one(builder: ChainBuilder) -> None:
+    chain = ChainState.open(MemoryStore.open(), builder.genesis)
+    sync = Synchronizer(chain, lambda _leaf: None)
+    sync.on_connected(1, 0.0)
+    refused, valid = builder.forge(notes(builder, 1)), builder.forge(time_ms=NOW_MS // 2 + 20_000)
+    sync.on_announce_block(1, announce(refused), now=0.0, now_ms=NOW_MS)
+    chain.accept_block(valid, now_ms=NOW_MS)
+    assert not sync.announce(valid), "a peer with as much work was told of a block that it would not follow"
+    chain.tree.mark_invalid(chain.tree.nodes[refused.hash])
+    assert sent(sync.announce(valid), wire.AnnounceBlock) == [(1, announce(valid))]
+
+
 def test_a_header_sealed_by_a_stranger_is_blamed_on_whoever_sends_it(builder: ChainBuilder) -> None:
     header, body = builder.draft()
     forged = builder.seal(header, body, key=STRANGER)
