@@ -194,6 +194,14 @@ def test_damage_is_told_in_words() -> None:
     )
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_missing_node_is_not_taken_for_an_empty_subtree(side: int) -> None:
+    nodes, _, *keys = one_and_two()
+    del nodes.stored[b"\x00\x01\x80" if side else b"\x00\x01\x00"]
+    with pytest.raises(MissingNode, match="depth 1"):
+        sparse.update(nodes, {keys[side]: b"new"})
+
+
 def test_damage_beside_a_removed_leaf_is_noticed() -> None:
     """When a leaf goes, its neighbour moves up: its node is read, and must be there."""
     nodes, _, left, _ = one_and_two()
