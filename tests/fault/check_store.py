@@ -38,6 +38,8 @@ CHILD: Final = Path(__file__).with_name("store_child.py")
 LINES_MAX: Final = 40
 DELAY_SECONDS_MAX: Final = 0.02
 STEPS: Final = 120
+RECORDS: Final = 600
+"""Most records of a batch: enough for the map to grow between two compactions."""
 CHILD_SECONDS_MAX: Final = 120
 
 
@@ -191,7 +193,7 @@ def check_kills(kills: int, seed: int, *, steps: int = STEPS) -> Score:
     with tempfile.TemporaryDirectory(prefix="facechain-check-store-") as place:
         root = Path(place)
         while score.kills < kills and score.sound:
-            script = write_script(choice.randrange(1 << 32), steps=steps)
+            script = write_script(choice.randrange(1 << 32), steps=steps, records=RECORDS)
             script_file = root / "script"
             script.save(script_file)
             clean = Promises()
