@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable
 
@@ -27,6 +28,7 @@ from .protocol.actions import Drop as DropPeer
 from .protocol.peer_clock import ClockOffsets
 from .protocol.peer_entry import Endpoint
 from .protocol.peer_outbound import DialKind
+from .protocol.presync import SALT_BYTES, HeaderRules
 from .protocol.relay import Relay
 from .protocol.sync import DEFAULT_LIMITS, Synchronizer
 from .recent import RecentStatements
@@ -60,8 +62,12 @@ class PeerHub:
         self._own_key = own_key
         self._recent = RecentStatements()
         limits = dataclasses.replace(DEFAULT_LIMITS, minimum_chainwork=runner.chain.policy.minimum_chainwork)
-        self.sync = Synchronizer(runner.chain, self.find_statement, limits)
-        self.relay = Relay(self.find_statement)
+        chain = runner.chain
+        rules = HeaderRules(
+            params=chain.params, versions=chain.versions, salt=secrets.token_bytes(SALT_BYTES)
+        )
+        self.sync = Synchronizer(chain, self.find_statement, limits, rules)
+        self.relay = Relay(self.find_statement, counts=self.sync.counts)
         self.links: dict[PeerId, PeerLink] = {}
         self.clocks = ClockOffsets(runner.chain.params.future_limit_ms // 2)
         self._gossip = AddressGossip(
@@ -178,7 +184,7 @@ class PeerHub:
         try:
             now = time.monotonic()
             self.perform(self._gossip.on_connected(link))
-            self.perform(self.sync.on_connected(link.id, now))
+            self.perform(self.sync.on_connected(link.id, now, outbound=link.dialed is not None))
             self.perform(self.relay.on_connected(link.id, self._runner.mempool.pool.leaves()))
             while True:
                 message = await link.connection.receive()

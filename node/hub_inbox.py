@@ -120,7 +120,9 @@ class Inbox:
 
     async def _on_headers(self, peer: PeerId, message: Headers) -> Sequence[Action]:
         headers = [SealedHeader.decode(item) for item in message.sealed_headers]
-        fresh = [item for item in headers if self._chain.tree.get(item.hash) is None]
+        now, now_ms = time.monotonic(), self._clock_ms()
+        sifted = self._sync.sift_headers(peer, headers, now=now, now_ms=now_ms)
+        fresh = [item for item in sifted.headers if self._chain.tree.get(item.hash) is None]
         checked = len(fresh) > HEADERS_CHECKED_ON_LOOP
         if checked:
             good = await asyncio.to_thread(_seals_are_valid, fresh, self._chain.network_id)
@@ -130,8 +132,8 @@ class Inbox:
                 return [
                     Punish(peer, "bad-seal", "headers: expected every seal to verify, got one that does not")
                 ]
-        return self._sync.on_headers(
-            peer, headers, now=time.monotonic(), now_ms=self._clock_ms(), seals_checked=checked
+        return self._sync.store_headers(
+            peer, sifted, now=time.monotonic(), now_ms=self._clock_ms(), seals_checked=checked
         )
 
     # Statements.

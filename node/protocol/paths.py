@@ -23,11 +23,19 @@ class ChainPath:
 
     def window(self, limit: int) -> Iterator[HeaderNode]:
         """Yield those that are still missing among the lowest ``limit`` from the first missing one on."""
-        while self._position < len(self._nodes) and self._nodes[self._position].has_body:
-            self._position += 1
+        self._skip()
         for node in islice(self._nodes, self._position, self._position + limit):
             if not node.has_body and not node.invalid:
                 yield node
+
+    def missing(self) -> int:
+        """Return how many bodies are missing."""
+        self._skip()
+        return sum(not node.has_body for node in islice(self._nodes, self._position, None))
+
+    def _skip(self) -> None:
+        while self._position < len(self._nodes) and self._nodes[self._position].has_body:
+            self._position += 1
 
 
 class ChainPaths:

@@ -24,6 +24,7 @@ from ..wire.limits import MAX_INVENTORY
 from ..wire.messages import GetStatements, Inventory, Missing, NotFound
 from .actions import Action, Drop, PeerId, Punish, Send, StatementReceived
 from .assembly import StatementByLeaf
+from .relay_counts import RelayCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,8 @@ class _Group:
 @dataclass(slots=True)
 class _Peer:
     known: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    sent: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    """Leaves whose statements it was sent."""
     announce: dict[bytes, None] = field(default_factory=dict)
     offers: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
     """Leaves that it has and that nobody was asked for yet, or somebody else was."""
@@ -70,10 +73,16 @@ class _Peer:
 class Relay:
     """See the module's text."""
 
-    def __init__(self, source: StatementByLeaf, limits: RelayLimits = DEFAULT_LIMITS) -> None:
-        """``source`` finds a statement by leaf in the mempool or in recent blocks."""
+    def __init__(
+        self,
+        source: StatementByLeaf,
+        limits: RelayLimits = DEFAULT_LIMITS,
+        counts: RelayCounts | None = None,
+    ) -> None:
+        """``source`` finds a statement by leaf in the mempool or in recent blocks; ``counts`` may be shared."""
         self._source = source
         self._limits = limits
+        self.counts = counts or RelayCounts()
         self._peers: dict[PeerId, _Peer] = {}
         self._asked: dict[bytes, PeerId] = {}
         self._checking: dict[bytes, None] = {}
@@ -110,7 +119,10 @@ class Relay:
             return [Send(peer, NotFound(missing=Missing.STATEMENT, hashes=message.leaves))]
         answer = cut_statements([item.encode() for item in found])
         for item in found[: len(answer.statements)]:
+            self.counts.statements_sent_again += item.leaf in state.sent
+            self._note_sent(state, item.leaf)
             self._note_known(state, item.leaf)
+        self.counts.statements_sent += len(answer.statements)
         return [Send(peer, answer)]
 
     def on_statements(
@@ -131,6 +143,8 @@ class Relay:
                 return [*actions, Punish(peer, error.code, error.message)], statements
             statements.append(statement)
             self._note_known(state, statement.leaf)
+            self.counts.statements_received += 1
+            self.counts.statements_repeated += self._is_here(statement.leaf)
             if self._asked.get(statement.leaf) == peer:
                 self._checking[statement.leaf] = None
                 actions.append(StatementReceived(statement, peer))
@@ -220,6 +234,11 @@ class Relay:
     def holders(self, leaf: bytes) -> int:
         """Count the peers that are known to hold (or to have been offered) a statement."""
         return sum(leaf in state.known for state in self._peers.values())
+
+    def _note_sent(self, state: _Peer, leaf: bytes) -> None:
+        state.sent[leaf] = None
+        while len(state.sent) > self._limits.known_per_peer:
+            state.sent.popitem(last=False)
 
     def _note_known(self, state: _Peer, leaf: bytes) -> None:
         state.known[leaf] = None

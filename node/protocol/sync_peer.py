@@ -12,13 +12,21 @@ from typing import Protocol
 
 from ...consensus.block import Block, SealedHeader
 from ...consensus.chain import BlockTree, HeaderNode
-from ..wire.limits import MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES
+from ...consensus.errors import ConsensusError, RuleViolation
+from ..wire.limits import MAX_ANNOUNCERS, MAX_HEADERS_AHEAD, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES
+from .actions import Action, Drop, PeerId, Punish
+from .presync import Presync
 
 
 class ChainPort(Protocol):
     """What the synchroniser needs of a chain state."""
 
     tree: BlockTree
+
+    @property
+    def pruned_below(self) -> int:
+        """Height below which there are no bodies here."""
+        ...
 
     def accept_header(self, sealed: SealedHeader, *, now_ms: int, seal_checked: bool = False) -> HeaderNode:
         """Check a header and add it to the tree."""
@@ -52,6 +60,14 @@ class SyncLimits:
     """Bodies that are put together at once, past which announced blocks wait for their turn."""
     minimum_chainwork: int = 0
     """Chains with less work than this are not downloaded."""
+    margin_blocks: int = 144
+    """Headers of chains that have this many blocks' work less than the tip are stored as they come."""
+    headers_ahead: int = MAX_HEADERS_AHEAD
+    """Headers of one peer above the tip, past which it is asked for more only as bodies arrive."""
+    announcers: int = MAX_ANNOUNCERS
+    """Peers that are asked to announce blocks with leaves."""
+    announcer_swap: float = 10.0
+    """Least time between two peers' taking over such a place."""
     headers_timeout: float = 20.0
     body_timeout: float = 20.0
     """Per chunk. Doubles with each stall of a peer, up to ``body_timeout_max``; halves with each chunk."""
@@ -62,6 +78,7 @@ class SyncLimits:
     announce_known: int = 512
     """Block hashes remembered per peer, so that nothing is announced back."""
     stalls_until_drop: int = 3
+    """Answers that a peer may be late with before it brings another whole body."""
 
 
 DEFAULT_LIMITS = SyncLimits()
@@ -82,6 +99,17 @@ class Ask:
         return now >= self.deadline or now - self.since >= limits.body_timeout_max
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyBlock:
+    """A finished block that is being connected."""
+
+    deadline: float
+    """When it is given up."""
+    size_bytes: int
+    peer: PeerId
+    """Who completed it."""
+
+
 @dataclass(slots=True, kw_only=True)
 class SyncPeer:
     """What is known of one peer."""
@@ -93,9 +121,14 @@ class SyncPeer:
     """Most work that it showed as its own active chain."""
     tip_hash: bytes = b""
     """Tip that its Status named."""
-    claimed_height: int = 0
     pruned_below: int = 0
     high_bandwidth: bool = False
+    """Whether it wants to hear of blocks with their leaves."""
+    outbound: bool = False
+    presync: Presync | None = None
+    """Its chain, while that has too little work to be stored."""
+    is_ahead: bool = False
+    """Its chain goes on, but bodies have to come first."""
     headers_deadline: float | None = None
     ask_again: float | None = None
     """When to ask for headers that came from the future."""
@@ -118,12 +151,28 @@ class SyncPeer:
         """
         return self.best is not None and not self.best.invalid and self.best.chainwork >= chainwork
 
+    def note_best(self, node: HeaderNode, limit: int, *, vouched: bool = False) -> None:
+        """Remember that the peer has a chain; `vouched`: that it showed it as its own."""
+        if self.best is None or node.chainwork > self.best.chainwork or self.best.invalid:
+            self.best = node
+            self.lacks.clear()
+        if vouched and (self.vouched is None or node.chainwork >= self.vouched.chainwork):
+            self.vouched = node
+        self.note_known(node.hash, limit)
+
     def note_known(self, block_hash: bytes, limit: int) -> None:
         """Remember that the peer knows a block."""
         self.known[block_hash] = None
         self.known.move_to_end(block_hash)
         while len(self.known) > limit:
             self.known.popitem(last=False)
+
+
+def blame(peer: PeerId, error: ConsensusError) -> Action:
+    """Return what becomes of a peer that broke a rule."""
+    if isinstance(error, RuleViolation) and not error.rule.punish:
+        return Drop(peer, error.code, error.message)
+    return Punish(peer, error.code, error.message)
 
 
 def is_ancestor(node: HeaderNode, of: HeaderNode) -> bool:

@@ -34,6 +34,10 @@ MAX_DETAIL_BYTES: Final = 256
 MAX_ORPHANS: Final = 100
 MAX_IN_FLIGHT: Final = 6
 MAX_IN_FLIGHT_BYTES: Final = 64 << 20
+MAX_ANNOUNCERS: Final = 3
+MAX_HEADERS_AHEAD: Final = 200_000
+MAX_PRESYNC_HEADERS: Final = 3_072
+MAX_PRESYNC_BITS: Final = 1 << 20
 MAX_INBOUND: Final = 64
 MAX_PENDING_INBOUND: Final = 32
 MAX_OUTBOUND: Final = 8
@@ -148,6 +152,12 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _policy("orphans", MAX_ORPHANS, "items", "blocks kept whose parent is not known yet"),
     _policy("in-flight", MAX_IN_FLIGHT, "items", "body requests that one peer owes an answer to"),
     _policy("in-flight-bytes", MAX_IN_FLIGHT_BYTES, "bytes", "bodies under way from all peers together"),
+    _policy(
+        "announcers", MAX_ANNOUNCERS, "connections", "peers that are asked to announce blocks with leaves"
+    ),
+    _policy("headers-ahead", MAX_HEADERS_AHEAD, "items", "headers above the tip that one peer is asked for"),
+    _policy("presync-headers", MAX_PRESYNC_HEADERS, "items", "headers of little work held back for one peer"),
+    _policy("presync-bits", MAX_PRESYNC_BITS, "items", "bits kept of one peer's headers of little work"),
     _policy("inbound", MAX_INBOUND, "connections", "proven inbound connections"),
     _policy("pending-inbound", MAX_PENDING_INBOUND, "connections", "inbound sockets before their proof"),
     _policy("pending-per-source", MAX_PENDING_PER_SOURCE, "connections", "of these from one network group"),

@@ -35,7 +35,7 @@ from facechain.consensus.kinds import Kind
 from facechain.consensus.payloads import Cancel
 from facechain.consensus.statement import Statement, sign_statement
 from facechain.node.protocol.actions import Action, BlockReady, Send
-from facechain.node.protocol.sync import Synchronizer
+from facechain.node.protocol.sync import Synchronizer, SyncLimits
 from facechain.node.wire import messages as wire
 from facechain.node.wire.chunks import cut_statements
 from facechain.node.wire.codec import encode
@@ -60,6 +60,7 @@ class Port:
 
     def __init__(self) -> None:
         self.tree = BlockTree(ROOT.sealed, GENESIS.params)
+        self.pruned_below = 0
         self._sealed: dict[bytes, SealedHeader] = {}
         self.blocks: dict[bytes, Block] = {}
 
@@ -133,7 +134,8 @@ class Study:
 
     def _node(self, index: int) -> Node:
         port = Port()
-        return Node(index, port, Synchronizer(port, lambda leaf: self._find(index, leaf)))
+        limits = SyncLimits(announcers=0)  # the study draws who announces with leaves
+        return Node(index, port, Synchronizer(port, lambda leaf: self._find(index, leaf), limits))
 
     def _find(self, index: int, leaf: bytes) -> Statement | None:
         return None if leaf in self.nodes[index].lacks else self._by_leaf.get(leaf)

@@ -29,6 +29,7 @@ from facechain.node.protocol.actions import (
     Send,
     StatementReceived,
 )
+from facechain.node.protocol.presync import HeaderRules, PresyncLimits
 from facechain.node.protocol.relay import Relay
 from facechain.node.protocol.sync import DEFAULT_LIMITS, Synchronizer, SyncLimits
 from facechain.node.store.memory import MemoryStore
@@ -36,6 +37,7 @@ from facechain.node.wire import messages as wire
 from facechain.node.wire.codec import decode, encode
 
 from .chain import GENESIS_TIME_MS
+from .chain import seed as seed_of
 
 FAR_FUTURE_MS = GENESIS_TIME_MS * 2
 
@@ -87,7 +89,9 @@ class Gossip:
         seed: int = 0,
         limits: SyncLimits = DEFAULT_LIMITS,
         real_pools: bool = False,
+        presync: PresyncLimits | None = None,
     ) -> None:
+        self._presync = presync or PresyncLimits()
         self.now = 0.0
         self.now_ms = FAR_FUTURE_MS
         self._random = random.Random(seed)
@@ -99,13 +103,18 @@ class Gossip:
         chain = ChainState.open(MemoryStore.open(), genesis)
         mempool = DurableMempool.open(chain.store, chain.params, chain.network_id, partial(open_tip, chain))
         intake = Intake(chain, mempool)
-        sync, relay = Synchronizer(chain, intake.find, limits), Relay(intake.find)
+        sync = Synchronizer(chain, intake.find, limits, self._rules(genesis, number))
+        relay = Relay(intake.find, counts=sync.counts)
         return SimulatedNode(number, chain, sync, relay, intake=intake, mempool=mempool)
 
     def _node(self, number: int, genesis: Genesis, limits: SyncLimits) -> SimulatedNode:
         chain = ChainState.open(MemoryStore.open(), genesis)
         pool: dict[bytes, Statement] = {}
-        return SimulatedNode(number, chain, Synchronizer(chain, pool.get, limits), Relay(pool.get), pool)
+        sync = Synchronizer(chain, pool.get, limits, self._rules(genesis, number))
+        return SimulatedNode(number, chain, sync, Relay(pool.get, counts=sync.counts), pool)
+
+    def _rules(self, genesis: Genesis, number: int) -> HeaderRules:
+        return HeaderRules(params=genesis.params, salt=seed_of(f"salt {number}"), limits=self._presync)
 
     def connect(self, left: int, right: int) -> None:
         """Open a connection; peer ids are the other node's number."""

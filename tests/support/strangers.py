@@ -71,6 +71,7 @@ class ShownChain:
     def __init__(self, genesis: Genesis, root: SealedHeader, blocks: Sequence[Block]) -> None:
         """Show `blocks`, from block 1 on, as the active chain."""
         self.tree = BlockTree(root, genesis.params)
+        self.pruned_below = 0
         self._sealed = {block.hash: block.sealed for block in blocks}
         self._blocks = {block.hash: block for block in blocks}
         for block in blocks:

@@ -103,7 +103,7 @@ async def test_a_fault_in_dealing_with_a_peer_ends_that_connection_alone(
         raise KeyError("what no test thought of")
 
     with monkeypatch.context() as patch:
-        patch.setattr(node.node.hub.sync, "on_headers", fault)
+        patch.setattr(node.node.hub.sync, "sift_headers", fault)
         if inbound:
             async with peer_of(node, genesis) as peer:
                 await receive(peer, GetHeaders)

@@ -46,7 +46,7 @@ def test_a_long_chain_takes_several_header_messages(
     builder: ChainBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = builder.mine_many(25)
-    monkeypatch.setattr("facechain.node.protocol.sync.MAX_HEADERS", 10)
+    monkeypatch.setattr("facechain.node.protocol.header_sync.MAX_HEADERS", 10)
     net = Gossip(builder.genesis, 2)
     net.give(0, *blocks)
     net.connect(1, 0)
@@ -73,8 +73,8 @@ def test_a_new_block_travels_a_line_of_nodes_and_its_statements_travel_once(
     net.run()
     for node in net.nodes[1:]:
         assert node.tip == block.hash
-        assert node.sync.statements_reused == 20
-        assert node.sync.statements_fetched == 0
+        assert node.sync.counts.statements_reused == 20
+        assert node.sync.counts.statements_fetched == 0
         assert not node.sent_of(wire.GetBody)
         assert not node.sent_of(wire.GetStatements)
 
@@ -93,7 +93,7 @@ def test_only_missing_statements_of_a_block_are_fetched(builder: ChainBuilder) -
     assert receiver.height == 1
     wanted = {statement.leaf for statement in statements[4:7]}
     requests = [m for _, m in receiver.sent if isinstance(m, wire.GetStatements) and set(m.leaves) == wanted]
-    assert receiver.sync.statements_fetched == 3
+    assert receiver.sync.counts.statements_fetched == 3
     assert len(requests) == 1
 
 

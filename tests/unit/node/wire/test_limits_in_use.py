@@ -15,6 +15,7 @@ from facechain.node.protocol.peer_entry import PeerPolicy
 from facechain.node.protocol.peer_gossip import AddressAllowance, relay_targets
 from facechain.node.protocol.peer_outbound import OutboundPolicy
 from facechain.node.protocol.peer_pending import PendingSockets
+from facechain.node.protocol.presync import PresyncLimits
 from facechain.node.protocol.sync_peer import SyncLimits
 from facechain.node.wire import chunks, connection, transport
 from facechain.node.wire.faults import Reason
@@ -134,6 +135,10 @@ USED: dict[str, Callable[[], float]] = {
     "detail": lambda: size(Disconnect, "detail"),
     "in-flight": lambda: SyncLimits().in_flight_per_peer,
     "in-flight-bytes": lambda: SyncLimits().in_flight_bytes,
+    "announcers": lambda: SyncLimits().announcers,
+    "headers-ahead": lambda: SyncLimits().headers_ahead,
+    "presync-headers": lambda: PresyncLimits().held_back,
+    "presync-bits": lambda: PresyncLimits().bits,
     "inbound": lambda: NodeConfig().max_inbound,
     "pending-inbound": lambda: pending(same_source=False),
     "pending-per-source": lambda: pending(same_source=True),
