@@ -31,7 +31,7 @@ from .links import Host, Side
 from .nodes import START_MS, SimNode
 
 if TYPE_CHECKING:
-    from .attacks import Attack
+    from .attack import Attack
     from .world import World
 
 VISIT_SECONDS: Final = 15.0

@@ -8,28 +8,25 @@ as the one thread that writes does it, and messages come in between the steps.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from facechain.consensus.block import Block, SealedHeader, seal_header
-from facechain.consensus.errors import ConsensusError, RuleViolation, Temporary
+from facechain.consensus.errors import ConsensusError, Temporary
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import Statement
 from facechain.node.chain_runner import open_tip
-from facechain.node.chain_update import InvalidBlock
 from facechain.node.chainstate import ChainState
 from facechain.node.hub_work import REOFFER_SECONDS
 from facechain.node.intake import Intake
 from facechain.node.mempool import DurableMempool, MempoolLimits, Submission
-from facechain.node.moves import Moves
 from facechain.node.peer_link import OUTBOX_MESSAGES_MAX
 from facechain.node.peering import SAVE_SECONDS
 from facechain.node.protocol.actions import Action, BlockReady, Drop, PeerId, Punish, Send, StatementReceived
 from facechain.node.protocol.peer_outbound import DialKind
 from facechain.node.protocol.relay import Relay, RelayLimits
-from facechain.node.protocol.sync import HeaderRules, Synchronizer, SyncLimits
+from facechain.node.protocol.sync import Synchronizer, SyncLimits
 from facechain.node.recent import RecentStatements
 from facechain.node.store.memory import MemoryStore, Operation
 from facechain.node.wire import messages as wire
@@ -41,7 +38,8 @@ from support.chain import GENESIS_TIME_MS, solve
 
 from .doors import Doors, Link
 from .events import MS, Violation
-from .links import Crash, Endpoint, Host, Side
+from .links import Crash, Endpoint, Side
+from .writer import Step, Writer
 
 if TYPE_CHECKING:
     from .world import World
@@ -60,11 +58,8 @@ RELAY_LIMITS: Final = RelayLimits(
 
 TIMEOUTS: Final = Timeouts()
 
-Step = Iterator[float]
-"""Work of the writer: yields the seconds that the next step takes."""
 
-
-class SimNode(Host):
+class SimNode(Writer):
     """See the module's text."""
 
     def __init__(
@@ -112,10 +107,7 @@ class SimNode(Host):
         self.store = self.store.reopen(on_operation=self._on_operation)
         self.links = {}
         self._next_id = 0
-        self._blocks: list[BlockReady] = []
-        self._statements: list[StatementReceived] = []
-        self._sources: dict[bytes, PeerId] = {}
-        self._jobs: deque[Step] = deque()
+        self.start_writer()
         self.chain = ChainState.open(self.store, self.world.genesis)
         self.mempool = DurableMempool.open(
             self.store,
@@ -134,9 +126,8 @@ class SimNode(Host):
         )
         self.intake = Intake(self.chain, self.mempool)
         self.recent = RecentStatements()
-        rules = HeaderRules(params=self.chain.params, salt=self.key, versions=self.chain.versions)
-        self.sync = Synchronizer(self.chain, self.find_statement, SYNC_LIMITS, rules)
-        self.relay = Relay(self.find_statement, RELAY_LIMITS, self.sync.counts)
+        self.sync = Synchronizer(self.chain, self.find_statement, SYNC_LIMITS)
+        self.relay = Relay(self.find_statement, RELAY_LIMITS)
         self.events.note("start", self.name, self.tip.hex()[:16], len(self.mempool.pool))
         self.world.on_tip(self)
         self._offer_at = self._save_at = self.events.now
@@ -176,6 +167,9 @@ class SimNode(Host):
         self.fuse -= 1
         if self.fuse <= 0:
             raise Crash
+
+    def on_moved(self) -> None:
+        self.world.on_tip(self)
 
     def find_statement(self, leaf: bytes) -> Statement | None:
         """Find a statement as the hub does."""
@@ -301,13 +295,8 @@ class SimNode(Host):
         for action in actions:
             link = self.links.get(action.peer)
             match action:
-                case BlockReady():
-                    self._blocks.append(action)
-                    self._sources[action.block.hash] = action.peer
-                    self._wake()
-                case StatementReceived():
-                    self._statements.append(action)
-                    self._wake()
+                case BlockReady() | StatementReceived():
+                    self.take_in(action)
                 case Send() if link is not None:
                     self._queue(link, action.message)
                 case Punish() if link is not None:
@@ -353,141 +342,8 @@ class SimNode(Host):
         self.perform(self.relay.flush())
         self.doors.dial(self.on_open)
 
-    # Work that changes the chain or the mempool: one job at a time, in the order in which they came.
-
-    def work(self, job: Step) -> None:
-        """Queue a job for the writer."""
-        self._jobs.append(job)
-        if len(self._jobs) == 1:
-            self._work_on()
-
-    def _work_on(self) -> None:
-        """Do the next step of the first job; the others wait for its end."""
-        while self._jobs:
-            delay = next(self._jobs[0], None)
-            if not self.up:
-                return
-            if delay is not None:
-                self.after(delay, self._work_on)
-                return
-            self._jobs.popleft()
-
-    def _wake(self) -> None:
-        if len(self._blocks) + len(self._statements) == 1:
-            self.work(self._work_off())
-
-    def _disk(self) -> float:
-        return self.events.exponential(self.disk_seconds)
-
-    def _work_off(self) -> Step:
-        """Take all that peers sent meanwhile: blocks first, then statements."""
-        yield 0.001
-        ready, self._blocks = self._blocks, []
-        received, self._statements = self._statements, []
-        if ready:
-            yield from self._add_blocks([item.block for item in ready], self._on_refused)
-            self.perform(self.sync.on_tip_changed(self.events.now))
-        if received:
-            yield from self._admit(received)
-
-    def _add_blocks(
-        self, blocks: Sequence[Block], on_refused: Callable[[bytes, ConsensusError], None]
-    ) -> Step:
-        """Check and add blocks as `ChainRunner.add_blocks` does."""
-        refused: list[tuple[bytes, ConsensusError]] = []
-        fresh: dict[bytes, Block] = {}
-        for block in blocks:
-            try:
-                node = self.chain.accept_header(block.sealed, now_ms=self.now_ms)
-                if node.parent is not None and node.parent.invalid:
-                    raise RuleViolation("bad-prevblk", expected="a valid parent", got="an invalid one")
-            except ConsensusError as error:
-                refused.append((block.hash, error))
-                continue
-            if not node.has_body:
-                fresh.setdefault(block.hash, block)
-        yield 0.002 * len(fresh)
-        for block in fresh.values():
-            try:
-                self.chain.check_new_body(block)
-            except ConsensusError as error:
-                refused.append((block.hash, error))
-                continue
-            node = self.chain.accept_body(block)
-            if node.linked and node is self.chain.tree.best_header:
-                self.recent.add(block)
-                self.perform(self.sync.announce(block))
-        yield from self._move(refused)
-        for block_hash, reason in refused:
-            on_refused(block_hash, reason)
-
-    def _move(self, refused: list[tuple[bytes, ConsensusError]]) -> Step:
-        """Move to the best tip, one durable transaction after the other; mempool and peers follow."""
-        chain, moves = self.chain, Moves(self.chain.stored)
-        while (plan := chain.next_plan()) is not None:
-            yield self._disk()
-            try:
-                done = chain.execute(plan, verified=self.mempool.pool)
-            except InvalidBlock as found:
-                chain.refuse(found)
-                refused.append((found.node.hash, found.error))
-                continue
-            chain.settle(done)
-            moves.add(done.disconnected, done.connected)
-            self.world.on_tip(self)
-        if not moves:
-            return
-        yield self._disk()
-        update = moves.update()
-        self.mempool.on_update(connected=update.connected, disconnected=update.disconnected)
-        for block in update.connected:
-            self.recent.add(block)
-            link = self.links.get(self._sources.pop(block.hash, -1))
-            if link is not None:
-                link.last_block = self.events.now
-        self.perform(self.sync.on_tip_changed(self.events.now))
-        if update.connected:
-            self.perform(self.sync.announce(update.connected[-1]))
-        returned = [item for block in update.disconnected for item in block.body.statements]
-        self._announce([item for item in returned if item.leaf in self.mempool.pool])
-        freed = [
-            item
-            for block in update.connected
-            for statement in block.body.statements
-            for item in self.intake.orphans.take_after(statement)
-        ]
-        if freed:
-            self._announce([item for item, error in self.intake.relay(freed) if error is None])
-
-    def _announce(self, statements: Iterable[Statement]) -> None:
-        for statement in statements:
-            self.relay.on_accepted(statement)
-        self.perform(self.relay.flush())
-
-    def _on_refused(self, block_hash: bytes, error: ConsensusError) -> None:
-        peer = self._sources.pop(block_hash, None)
-        self.events.note("refused", self.name, block_hash.hex()[:16], error.code)
-        guilty = isinstance(error, RuleViolation) and error.rule.punish
-        if peer is not None and guilty and self.sync.vouches(peer, block_hash):
-            self.perform([Punish(peer, error.code, error.message)])
-        self.perform(self.sync.on_refused(block_hash, self.events.now))
-
-    def _admit(self, received: Sequence[StatementReceived]) -> Step:
-        yield 0.001 * len(received)
-        sources = {item.statement.leaf: item.peer for item in received}
-        results = self.intake.relay([item.statement for item in received])
-        self.relay.on_checked(item.statement for item in received)
-        for statement, error in results:
-            peer = sources.get(statement.leaf)
-            link = None if peer is None else self.links.get(peer)
-            if error is None and link is not None:
-                link.last_statement = self.events.now
-            elif isinstance(error, RuleViolation) and error.rule.punish and peer is not None:
-                self.perform([Punish(peer, error.code, error.message)])
-        self._announce([statement for statement, error in results if error is None])
-
     def _save(self, *, in_order: bool) -> Step:
-        yield self._disk()
+        yield self.disk()
         self.doors.save(in_order=in_order)
 
     def next_sequence(self, author: bytes) -> int:
@@ -504,13 +360,13 @@ class SimNode(Host):
         """Take a statement as the API does; `answer` is called once it is durable or refused."""
 
         def job() -> Step:
-            yield self._disk()
+            yield self.disk()
             taken = self.mempool.submit([statement])[0]
             if taken.queued and not taken.known:
-                self._announce([taken.statement])
+                self.announce([taken.statement])
             freed = self.intake.orphans.take_after(taken.statement) if taken.queued else ()
             if freed:
-                self._announce([item for item, error in self.intake.relay(freed) if error is None])
+                self.announce([item for item, error in self.intake.relay(freed) if error is None])
             answer(taken)
 
         self.work(job())
@@ -526,7 +382,7 @@ class SimNode(Host):
             self.events.note("mined", self.name, block.header.height, block.hash.hex()[:16])
             self.world.on_mined(block)
             self.recent.add(block)
-            yield from self._add_blocks([block], partial(self._on_own_refused, block))
+            yield from self.add_blocks([block], partial(self._on_own_refused, block))
 
         self.work(job())
 
@@ -545,4 +401,4 @@ class SimNode(Host):
         if block_hash == block.hash and not isinstance(error, Temporary):
             raise Violation(f"{self.name} refused the block that it made itself: {error}")
         if block_hash != block.hash:
-            self._on_refused(block_hash, error)
+            self.on_block_refused(block_hash, error)

@@ -137,7 +137,7 @@ def bounds(node: SimNode) -> Sequence[tuple[str, int, int]]:
         ("announcements to a peer", max((len(item.announce) for item in others), default=0), _announce_max(node)),
         ("requests to a peer", max((len(item.groups) for item in others), default=0), RELAY_LIMITS.groups_per_peer),
         ("statements asked for", len(relay._asked), links * RELAY_LIMITS.groups_per_peer * RELAY_LIMITS.request_size),
-        ("statements being checked", len(relay._checking), len(node._statements) + 1_000),
+        ("statements being checked", len(relay._checking), len(node.statements) + 1_000),
         ("new addresses", new, policy.new_buckets * policy.slots),
         ("tried addresses", tried, policy.tried_buckets * policy.slots),
         ("bans", len(node.doors.bans), MAX_BANS),
