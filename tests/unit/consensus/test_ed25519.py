@@ -139,6 +139,7 @@ def test_small_order_encodings_are_the_published_fourteen() -> None:
     published = keys | nonces
     assert len(published) == 14
     assert published == ed25519.SMALL_ORDER_ENCODINGS
+    assert published == ed25519._small_order_encodings()
 
 
 GOOD = CASES[1]
@@ -166,17 +167,51 @@ def _encoded(y: int, sign: int = 0) -> bytes:
     return (y | sign << 255).to_bytes(32, "little")
 
 
+def _has_x(y: int) -> bool:
+    """RFC 8032, 5.1.3: try the square root of (y² - 1) / (dy² + 1), and that times the root of -1."""
+    p = ed25519.FIELD_PRIME
+    d = -121665 * pow(121666, -1, p)
+    square = (y * y - 1) * pow(d * y * y + 1, -1, p) % p
+    candidate = pow(square, (p + 3) // 8, p)
+    return candidate**2 % p in (square, p - square)
+
+
+def test_points_are_told_from_other_coordinates() -> None:
+    small = {int.from_bytes(encoding, "little") % 2**255 for encoding in ed25519.SMALL_ORDER_ENCODINGS}
+    tried = [y for y in range(60) if y not in small]
+    on_curve = [y for y in tried if _has_x(y)]
+    assert 20 < len(on_curve) < 40
+    for y in tried:
+        for sign in (0, 1):
+            if y in on_curve:
+                ed25519.check_public_key(_encoded(y, sign))
+            else:
+                with pytest.raises(DecodeError, match="no point"):
+                    ed25519.check_public_key(_encoded(y, sign))
+
+
 def test_public_keys_of_roles_are_points() -> None:
+    def told(key: bytes) -> tuple[str, object, object]:
+        with pytest.raises(DecodeError) as caught:
+            ed25519.check_public_key(key)
+        return caught.value.what, caught.value.expected, caught.value.got
+
+    wanted = ("public key", "a canonical Ed25519 point, not of small order")
     ed25519.check_public_key(GOOD.public_key)
     for encoding in ed25519.SMALL_ORDER_ENCODINGS:
-        with pytest.raises(DecodeError, match="small order"):
-            ed25519.check_public_key(encoding)
-    with pytest.raises(DecodeError, match="31 bytes"):
-        ed25519.check_public_key(GOOD.public_key[:-1])
-    with pytest.raises(DecodeError, match="not below p"):
-        ed25519.check_public_key(_encoded(ed25519.FIELD_PRIME + 3))
-    with pytest.raises(DecodeError, match="no point"):
-        ed25519.check_public_key(_encoded(2))
+        assert told(encoding) == (*wanted, "a point of small order")
+    assert told(GOOD.public_key[:-1]) == (*wanted, "31 bytes")
+    assert told(_encoded(ed25519.FIELD_PRIME + 3)) == (*wanted, "a coordinate that is not below p")
+    assert told(_encoded(2)) == (*wanted, "no point of the curve")
+
+
+def test_scalar_of_the_group_order_is_refused_whatever_the_library_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ed25519, "crypto_sign_open", lambda signed, public_key: signed)
+    for scalar, accepted in ((ed25519.GROUP_ORDER - 1, True), (ed25519.GROUP_ORDER, False)):
+        signature = GOOD.signature[:32] + scalar.to_bytes(32, "little")
+        assert ed25519.verify(GOOD.public_key, signature, GOOD.message) is accepted
 
 
 def test_key_that_is_no_point_verifies_nothing() -> None:
