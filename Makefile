@@ -6,12 +6,13 @@
 #   MODULES=…    what make mutate changes (default: the rules, the work, the trees and the fork choice)
 #   SECONDS=…    how long make fuzz fuzzes in all; TARGET=… one decoder only; KEEP=1 replaces the corpus by what was found
 #   KILLS=…      how often make check-store kills; FAULTS=… calls of each kind that make check-io lets fail; SEED=…
+#   NODES=…      nodes of make check-net; PERTURBATIONS=… what is done to them
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint bench check-store check-io coverage mutate fuzz clean
+.PHONY: help demo test simulate lint bench check-store check-io check-net coverage mutate fuzz clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +41,10 @@ test: $(VENV)/.dev ## all tests (at most 10 minutes)
 	  echo 'make test: no strace that may trace, so the tests of failing system calls are left out (install: apt-get install strace)' >&2; \
 	  marks="$$marks and not strace"; \
 	fi; \
+	if ! unshare --net --mount sh -c 'ip link add a type veth peer name b && iptables -n -L' >/dev/null 2>&1; then \
+	  echo 'make test: no right to make network namespaces, or no iproute2 or iptables, so the tests on hosts of their own are left out (as root: apt-get install iproute2 iptables)' >&2; \
+	  marks="$$marks and not netns"; \
+	fi; \
 	$(BIN)/pytest -m "$$marks" --durations=15 --durations-min=2 $(ARGS)
 
 simulate: $(VENV)/.dev ## whole nodes through faults and attacks on a virtual clock, SEEDS=200 runs from SEED on
@@ -64,6 +69,9 @@ check-store: $(VENV)/.dev ## kill a process that writes a store KILLS times and 
 
 check-io: $(VENV)/.dev ## let system calls on a store fail and flip its bits (needs strace)
 	@PYTHONPATH=tests $(BIN)/python tests/fault/check_io.py --per-call $(FAULTS) --seed $(SEED)
+
+check-net: $(VENV)/.dev ## NODES=8 real nodes on hosts of their own through PERTURBATIONS=30 perturbations (needs root, iproute2, iptables)
+	@PYTHONPATH=tests $(BIN)/python tests/netns/check_net.py --nodes $(or $(NODES),8) --perturbations $(or $(PERTURBATIONS),30) --seed $(SEED)
 
 coverage: $(VENV)/.dev ## branch coverage of consensus/ by its unit tests: 100%, or it fails
 	@$(BIN)/pytest -q tests/unit/consensus --cov=facechain.consensus --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 --timeout=600 $(ARGS)
