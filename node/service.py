@@ -10,10 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .. import __version__
 from ..consensus.block import Block
@@ -35,6 +34,7 @@ from .mining.controller import MinerController, MiningSituation, mining_situatio
 from .mining.workers import HashlibWorkers
 from .peer_admin import PeerAdmin
 from .peering import Peering
+from .protocol.sync_progress import BlockRate
 from .reorg_watch import ReorgWatch
 from .store.errors import StoreError
 from .store.lmdb_store import LmdbStore
@@ -65,25 +65,6 @@ class Addresses:
 
     peer: Endpoint
     api: Endpoint
-
-
-@dataclass(slots=True)
-class _Progress:
-    """Counts connected blocks for the rate that `status` tells."""
-
-    connected: deque[tuple[float, int]] = field(default_factory=deque)
-
-    def note(self, blocks: int) -> None:
-        self._forget_old()
-        self.connected.append((time.monotonic(), blocks))
-
-    def _forget_old(self) -> None:
-        while self.connected and time.monotonic() - self.connected[0][0] > RATE_WINDOW_SECONDS:
-            self.connected.popleft()
-
-    def per_second(self) -> float:
-        self._forget_old()
-        return sum(blocks for _, blocks in self.connected) / RATE_WINDOW_SECONDS
 
 
 def clock_ms() -> int:
@@ -120,7 +101,7 @@ class Node:
         self.events = EventHub()
         self.workers = HashlibWorkers(config.mining_workers) if config.mine and keys.mining else None
         self.miner = self._build_miner()
-        self._progress = _Progress()
+        self._rate = BlockRate(RATE_WINDOW_SECONDS, time.monotonic())
         self.version_watch = VersionWatch(chain)
         self.reorgs = ReorgWatch(
             chain, deep_blocks=config.deep_reorg, now_ms=clock_ms, tell=self.events.publish
@@ -255,7 +236,7 @@ class Node:
 
     def _on_update(self, update: ChainUpdate, drops: Sequence[Drop]) -> None:
         tip = self.chain.tree.tip
-        self._progress.note(len(update.connected))
+        self._rate.note(len(update.connected), time.monotonic())
         statements = len(update.connected[-1].body.statements) if update.connected else 0
         self.events.publish(
             TipChanged(
@@ -355,19 +336,21 @@ class Node:
 
     def status(self) -> NodeStatus:
         """Return what only the running node knows."""
-        tree, sync = self.chain.tree, self.hub.sync
-        best = sync.best_known_height()
-        behind = max(0, best - tree.tip.height)
-        rate = self._progress.per_second()
+        sync, now = self.hub.sync, time.monotonic()
+        behind = sync.behind()
         return NodeStatus(
             version=__version__,
             node_key=self._keys.identity.public,
-            uptime_seconds=time.monotonic() - self._started,
-            best_known_height=best,
+            uptime_seconds=now - self._started,
+            best_known_height=behind.height,
             syncing=sync.is_behind(),
-            progress=1.0 if best == 0 else tree.tip.height / best,
-            blocks_per_second=rate,
-            eta_seconds=behind / rate if behind and rate else None,
+            progress=behind.progress,
+            blocks_per_second=self._rate.per_second(now),
+            eta_seconds=self._rate.eta_seconds(behind.blocks, now),
+            behind_by=behind.blocks,
+            bodies_missing=behind.bodies,
+            headers_checked=behind.checked_height,
+            relay=sync.counts,
             mining=self.miner is not None,
             hash_rate=0.0 if self.workers is None else self.workers.hashes_per_second,
         )
@@ -393,6 +376,8 @@ class Node:
                 bytes_received=sum(link.connection.session.received_bytes.values()),
                 bytes_sent=sum(link.connection.session.sent_bytes.values()),
                 ping_ms=_milliseconds(link.connection.session.round_trip_seconds),
+                announces_with_leaves=self.hub.sync.announces_with_leaves(link.id),
+                pruned_below=self.hub.sync.pruned_below(link.id),
             )
             for link in self.hub.links.values()
         ]

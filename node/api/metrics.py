@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from ..protocol.relay_counts import COUNTS
 from .objects import ObjectFolder
 from .port import NodePort
 from .views.blocks import JsonObject
@@ -19,10 +20,10 @@ PREFIX = "facechain"
 GAUGES = (
     ("height", "Height of the active tip"),
     ("best_header_height", "Height of the header with most work"),
-    ("best_known_height", "Highest height that any peer announced"),
+    ("best_known_height", "Height of the best chain that peers showed and that can be had"),
     ("tip_time_ms", "Time of the tip's header, Unix milliseconds"),
     ("syncing", "1 while the node catches up"),
-    ("progress", "Share of the known chain that is connected"),
+    ("progress", "Share of that chain whose bodies need not be downloaded any more"),
     ("blocks_per_second", "Blocks connected per second while catching up"),
     ("peers", "Connected peers"),
     ("mining", "1 while the node mines"),
@@ -30,6 +31,12 @@ GAUGES = (
     ("uptime_seconds", "Seconds since the node started"),
 )
 """Numbers of the status that are passed on under their own names."""
+SYNC_GAUGES = (
+    ("behind_by", "Blocks of the best chain that can be had above the tip"),
+    ("bodies_missing", "Bodies on the way to that chain that are not here"),
+    ("headers_checked", "Height up to which a chain of little work was looked at"),
+)
+"""Numbers of the status's `sync` part that are passed on."""
 
 
 class _NodeCollector:
@@ -70,6 +77,11 @@ class _NodeCollector:
             "1 while a protocol version is scheduled that this node does not know: it will stop before that height",
             value=float(upgrade is not None and not upgrade["known"]),
         )
+        sync = status["sync"]
+        for name, about in SYNC_GAUGES:
+            yield GaugeMetricFamily(f"{PREFIX}_sync_{name}", about, value=float(sync[name]))
+        for name, about in COUNTS:
+            yield CounterMetricFamily(f"{PREFIX}_relay_{name}", about, value=float(status["relay"][name]))
         yield from _reorganisations(status["reorganisations"])
         if self._objects is not None:
             yield GaugeMetricFamily(

@@ -7,13 +7,14 @@ what only the running node knows (peers, progress, mining), submission, and even
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...consensus.statement import Statement
 from ..chainstate import ChainState
 from ..mempool import Mempool, Submission
 from ..peer_admin import PeerAdmin
+from ..protocol.relay_counts import RelayCounts
 from ..reorg_watch import ReorgWatch
 from .events import EventHub
 
@@ -34,6 +35,10 @@ class PeerInfo:
     bytes_received: int = 0
     bytes_sent: int = 0
     ping_ms: float | None = None
+    announces_with_leaves: bool = False
+    """It was asked to announce blocks at once and with their leaves."""
+    pruned_below: int = 0
+    """Height below which it says that it has no bodies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +49,22 @@ class NodeStatus:
     node_key: bytes
     uptime_seconds: float
     best_known_height: int
-    """Highest height that any peer announced, at least this node's own."""
+    """Height of the best chain whose headers a peer showed and whose bodies can be had, at least this node's own."""
     syncing: bool
     progress: float
-    """0 to 1."""
+    """Share of that chain whose bodies need not be downloaded any more, 0 to 1."""
     blocks_per_second: float
     eta_seconds: float | None
     """None when it is not syncing or cannot tell."""
+    behind_by: int = 0
+    """Blocks of that chain above the tip."""
+    bodies_missing: int = 0
+    headers_checked: int = 0
+    """Height up to which a chain of little work was looked at before its headers are stored; 0 when none is."""
     mining: bool
     hash_rate: float
     """Hashes per second, 0 when not mining."""
+    relay: RelayCounts = field(default_factory=RelayCounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,11 @@ class Synchronizer:
         """Tell whether a peer was asked to announce blocks at once and with their leaves."""
         return peer in self._announcers
 
+    def pruned_below(self, peer: PeerId) -> int:
+        """Return the height below which a peer says that it has no bodies."""
+        state = self._peers.get(peer)
+        return 0 if state is None else state.pruned_below
+
     def vouches(self, peer: PeerId, block_hash: bytes) -> bool:
         """Tell whether a peer showed a block as part of its own active chain, not merely announced it.
 

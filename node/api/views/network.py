@@ -9,7 +9,7 @@ from ....consensus.params import PROTOCOL_DRAFT, Genesis
 from ...genesis_file import GenesisDocument
 from ...reorg_watch import ReorgWatch
 from ..events import ReorgAlarm
-from ..port import NodePort, PeerInfo, StoreTrouble
+from ..port import NodePort, NodeStatus, PeerInfo, StoreTrouble
 from ..snapshot import Snapshot
 from .blocks import JsonObject
 from .images import checkpoint_view
@@ -33,6 +33,8 @@ def peer_view(peer: PeerInfo) -> JsonObject:
         "bytes_received": peer.bytes_received,
         "bytes_sent": peer.bytes_sent,
         "ping_ms": peer.ping_ms,
+        "announces_with_leaves": peer.announces_with_leaves,
+        "pruned_below": peer.pruned_below,
     }
 
 
@@ -52,6 +54,8 @@ def live_status(node: NodePort) -> JsonObject:
         "progress": status.progress,
         "blocks_per_second": status.blocks_per_second,
         "eta_seconds": status.eta_seconds,
+        "sync": sync_view(status),
+        "relay": asdict(status.relay),
         "peers": len(node.peers()),
         "mempool": {"statements": len(node.pool), "bytes": node.pool.size_bytes},
         "mining": status.mining,
@@ -64,6 +68,20 @@ def live_status(node: NodePort) -> JsonObject:
         **live_upgrade(node.chain),
         "store": store_view(node.store_trouble()),
         "reorganisations": reorg_view(node.reorgs),
+    }
+
+
+def sync_view(status: NodeStatus) -> JsonObject:
+    """Return how far this node is behind the best chain that it can have."""
+    return {
+        "syncing": status.syncing,
+        "headers": status.best_known_height,
+        "headers_checked": status.headers_checked,
+        "bodies_missing": status.bodies_missing,
+        "behind_by": status.behind_by,
+        "progress": status.progress,
+        "blocks_per_second": status.blocks_per_second,
+        "eta_seconds": status.eta_seconds,
     }
 
 
