@@ -37,6 +37,9 @@ from .wire.faults import Reason, WireError
 
 DETAIL_CHARACTERS_MAX = 200
 
+CROSSING_SECONDS = 20.0
+"""Time in which two connections that cross are both opened: that of connecting and of proving who one is."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -121,7 +124,7 @@ class PeerHub:
         dialed: Endpoint | None = None,
         kind: DialKind = DialKind.OUTBOUND,
     ) -> None:
-        """Run one connection until it ends; a second one to the same node is refused.
+        """Run one connection until it ends; of two to the same node one stays.
 
         `dialed` and `kind` tell where and why this node connected; None when the peer did. A fault of this node in
         dealing with a peer ends that connection and nothing else.
@@ -131,7 +134,7 @@ class PeerHub:
             await connection.close(*refusal)
             return
         key = connection.peer.node_key
-        older = next((link for link in self.links.values() if link.node_key == key), None)
+        older = self._link_of(key)
         self._next_id += 1
         link = PeerLink(self._next_id, connection, time.monotonic(), dialed, kind)
         if older is not None:
@@ -154,13 +157,23 @@ class PeerHub:
         refusal = self._door.refusal(connection, dialed)
         if refusal is not None:
             return refusal
-        key = connection.peer.node_key
-        if any(link.node_key == key for link in self.links.values()) and not self._keeps_newer(connection):
+        older = self._link_of(connection.peer.node_key)
+        if older is not None and not self._keeps_newer(connection, older):
             return Reason.DUPLICATE_CONNECTION, "this node is connected to you already"
         return None
 
-    def _keeps_newer(self, connection: Connection) -> bool:
-        """Of two connections that cross, both ends keep the one that the smaller key opened."""
+    def _link_of(self, node_key: bytes) -> PeerLink | None:
+        return next((link for link in self.links.values() if link.node_key == node_key), None)
+
+    def _keeps_newer(self, connection: Connection, older: PeerLink) -> bool:
+        """Tell which of two connections to the same node stays, as both ends say.
+
+        The newer one: who opened it may have lost the older one long before this end hears of it. But of two that
+        crossed each other, opened by both ends at about the same time, the one that the smaller key opened.
+        """
+        is_old = time.monotonic() - older.since > CROSSING_SECONDS
+        if is_old or connection.inbound == (older.dialed is None):
+            return True
         opener = connection.peer.node_key if connection.inbound else self._own_key
         return opener == min(self._own_key, connection.peer.node_key)
 
