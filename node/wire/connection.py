@@ -163,6 +163,8 @@ class Connection:
             raise self._failure
 
     async def _read_frame(self) -> bytes:
+        # Frames that are here already are handed over without waiting: everybody else gets a turn between two of them.
+        await asyncio.sleep(0)
         self._check_open()
         idle_seconds = self._timeouts.idle_seconds
         waiting_since = time.monotonic()

@@ -33,6 +33,7 @@ from support.deadline import eventually
 from support.wire import QUICK, Failures, listening, local_node, raw_peer
 
 SECONDS = 10.0
+FLOOD_FRAMES = 50
 LEAF = b"\x01" * 32
 Item = TypeVar("Item")
 
@@ -325,3 +326,32 @@ async def test_an_unsendable_message_is_the_callers_error(tmp_path: Path) -> Non
             await connection.send(Inventory(leaves=(b"",)))
         await connection.send(Inventory(leaves=(LEAF,)))
         assert await next_of(failures.messages) == Inventory(leaves=(LEAF,))
+
+
+async def test_a_peer_that_floods_leaves_a_turn_for_everybody_else_between_two_frames(tmp_path: Path) -> None:
+    turns = 0
+    seen: list[int] = []
+    sent, done = asyncio.Event(), asyncio.Event()
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def serve(connection: Connection) -> None:
+        await sent.wait()
+        while len(seen) < FLOOD_FRAMES:
+            await connection.receive()
+            seen.append(turns)
+        done.set()
+
+    async with listening(tmp_path, serve) as listener, raw_peer(listener.port) as websocket:
+        for _ in range(FLOOD_FRAMES):
+            await websocket.send_bytes(encode(SendAnnouncements(high_bandwidth=True)))
+        sent.set()
+        counting = asyncio.create_task(count_turns())
+        async with asyncio.timeout(SECONDS):
+            await done.wait()
+        counting.cancel()
+        assert len(set(seen)) == FLOOD_FRAMES

@@ -53,11 +53,15 @@ class NodeProcess:
         )
         self.process: subprocess.Popen[bytes] | None = None
 
+    def command(self) -> list[str]:
+        """Return the command line; a test that changes the node overrides it."""
+        return own_command(*self.arguments)
+
     def __enter__(self) -> Self:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with (self.data_dir / "output.log").open("ab") as output:
             self.process = subprocess.Popen(
-                own_command(*self.arguments),
+                self.command(),
                 env=clean_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
