@@ -22,6 +22,7 @@ from .body_budget import BodyBudget
 from .paths import ChainPaths
 from .relay_counts import RelayCounts, announcement_bytes
 from .sync_peer import Ask, ChainPort, ReadyBlock, SyncLimits, SyncPeer, blame
+from .window_stall import WindowStall
 
 
 class BodySync:
@@ -47,6 +48,7 @@ class BodySync:
         self._ready: dict[bytes, ReadyBlock] = {}
         """Finished blocks that are being connected."""
         self.paths = ChainPaths(chain, limits)
+        self._window = WindowStall(peers, self.paths, self.asked, self._ready, limits)
         self._budget = BodyBudget(self.assemblies, self.asked, limits.in_flight_bytes)
 
     def on_disconnected(self, peer: PeerId, state: SyncPeer) -> None:
@@ -98,8 +100,12 @@ class BodySync:
         """Check a chunk against the header and its leaves; ask for the rest or finish the block."""
         state = self._peers[peer]
         ask = state.in_flight.get(message.block_hash)
-        if ask is None or ask.start is None:
-            return []  # came after its deadline; somebody else was asked
+        is_overdue = (message.block_hash, message.start) in state.overdue
+        if ask is None or ask.start is None or (is_overdue and message.start != ask.start):
+            if is_overdue:
+                del state.overdue[message.block_hash, message.start]
+                state.on_answer(now, self._limits)
+            return []  # came after its deadline; it was asked for again, perhaps of somebody else
         self._answered(peer, message.block_hash)
         assembly = self.assemblies.get(message.block_hash)
         if assembly is None:
@@ -121,7 +127,7 @@ class BodySync:
         self._counts.block_bytes += sum(map(len, message.statements)) + announcement_bytes(
             len(message.leaves)
         )
-        state.timeout = max(self._limits.body_timeout, state.timeout / 2)
+        state.on_answer(now, self._limits)
         if done := self._finish(assembly, peer, now):
             return done + self.schedule(now)
         has_room = self._budget.has_room(assembly)
@@ -172,8 +178,21 @@ class BodySync:
         """Take back what a peer owes for too long; tell whether there was something."""
         late = [item for item, ask in state.in_flight.items() if ask.is_late(now, self._limits)]
         for block_hash in late:
-            self._answered(peer, block_hash)
+            self._give_up(peer, block_hash)
         return bool(late)
+
+    def _give_up(self, peer: PeerId, block_hash: bytes) -> None:
+        if self.asked.get(block_hash) == peer:
+            del self.asked[block_hash]
+        self._peers[peer].give_up(block_hash, self._limits)
+
+    def on_window(self, now: float) -> PeerId | None:
+        """Take the body that holds up all others back from whoever owes it; return that peer."""
+        found = self._window.find(now)
+        if found is None:
+            return None
+        self._give_up(*found)
+        return found[0]
 
     def is_settled(self, block_hash: bytes) -> bool:
         """Tell whether a block is here, refused, or not known any more."""
@@ -270,6 +289,7 @@ class BodySync:
         self._ready[block.hash] = ReadyBlock(
             deadline=now + self._limits.body_timeout_max, size_bytes=assembly.byte_count, peer=peer
         )
+        self._window.on_body()
         self._counts.blocks += 1
         self._counts.statements_reused += assembly.reused
         return [BlockReady(block, peer)]

@@ -28,6 +28,11 @@ class ChainPath:
             if not node.has_body and not node.invalid:
                 yield node
 
+    def is_longer_than(self, limit: int) -> bool:
+        """Tell whether the chain goes on above the lowest ``limit`` blocks from the first missing one on."""
+        self._skip()
+        return len(self._nodes) - self._position > limit
+
     def missing(self) -> int:
         """Return how many bodies are missing."""
         self._skip()
@@ -67,8 +72,12 @@ class ChainPaths:
         states = tuple(peers)
         alive = {state.best for state in states}
         self._paths = {best: path for best, path in self._paths.items() if best in alive}
-        for path in {id(path): path for state in states if (path := self.path(state))}.values():
+        for path in self.each(states):
             yield from path.window(self._limits.window_blocks)
+
+    def each(self, peers: Iterable[SyncPeer]) -> tuple[ChainPath, ...]:
+        """Return the ways to all peers' best chains, each once."""
+        return tuple({id(path): path for state in peers if (path := self.path(state))}.values())
 
     def can_follow(self, state: SyncPeer) -> bool:
         """Tell whether a peer shows a better chain than the tip's, and may have the next body of it."""

@@ -277,6 +277,9 @@ class Synchronizer:
             if self._bodies.is_late(peer, state, now):
                 state.timeout = min(state.timeout * 2, self._limits.body_timeout_max)
                 actions += self._stalled(peer, state, "a body")
+        staller = self._bodies.on_window(now)
+        if staller is not None:
+            actions += self._stalled(staller, self._peers[staller], "the lowest body")
         self._bodies.forget_settled(now)
         return actions + self._bodies.schedule(now)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ...consensus.block import Block, SealedHeader
@@ -73,8 +73,14 @@ class SyncLimits:
     """Per chunk. Doubles with each stall of a peer, up to ``body_timeout_max``; halves with each chunk."""
     body_timeout_max: float = 120.0
     """Also the longest time that one peer may take over one body."""
+    window_timeout: float = 2.0
+    """Until the lowest body is asked of another peer when nothing else of the window is left to ask for. Doubles
+    each time, up to ``window_timeout_max``; halves with each body."""
+    window_timeout_max: float = 64.0
     future_retry: float = 30.0
     """Until headers that came from the future are asked for again."""
+    overdue: int = 64
+    """Answers remembered per peer that may come after their deadline."""
     announce_known: int = 512
     """Block hashes remembered per peer, so that nothing is announced back."""
     stalls_until_drop: int = 3
@@ -90,7 +96,7 @@ class Ask:
 
     deadline: float
     since: float
-    """When it was first asked."""
+    """When it was first asked, or brought the body before this one."""
     start: int | None
     """First statement of the chunk; None when statements were asked for by leaf."""
 
@@ -135,6 +141,8 @@ class SyncPeer:
     headers_end: HeaderNode | None = None
     """Last header of its last full message."""
     in_flight: dict[bytes, Ask] = field(default_factory=dict)
+    overdue: OrderedDict[tuple[bytes, int], None] = field(default_factory=OrderedDict)
+    """Chunks, by block and start, that it was asked for and that may still come after their deadline."""
     lacks: set[bytes] = field(default_factory=set)
     """Bodies that it was asked for and does not have."""
     known: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
@@ -150,6 +158,25 @@ class SyncPeer:
         A block that it passed on in good faith may have been found invalid since: the peer left it as this node did.
         """
         return self.best is not None and not self.best.invalid and self.best.chainwork >= chainwork
+
+    def on_answer(self, now: float, limits: SyncLimits, *, whole: bool = False) -> None:
+        """It brought something: what else it owes waited for that, since one answer comes after the other.
+
+        `whole`: it was all of a body, so the time that the next one may take begins now.
+        """
+        self.timeout = max(limits.body_timeout, self.timeout / 2)
+        for block_hash, ask in self.in_flight.items():
+            self.in_flight[block_hash] = replace(
+                ask, deadline=max(ask.deadline, now + self.timeout), since=now if whole else ask.since
+            )
+
+    def give_up(self, block_hash: bytes, limits: SyncLimits) -> None:
+        """Take back what it was asked for of a block; its answer may come all the same."""
+        ask = self.in_flight.pop(block_hash)
+        if ask.start is not None:
+            self.overdue[block_hash, ask.start] = None
+            while len(self.overdue) > limits.overdue:
+                self.overdue.popitem(last=False)
 
     def note_best(self, node: HeaderNode, limit: int, *, vouched: bool = False) -> None:
         """Remember that the peer has a chain; `vouched`: that it showed it as its own."""
