@@ -26,7 +26,7 @@ from facechain.node.peering import SAVE_SECONDS
 from facechain.node.protocol.actions import Action, BlockReady, Drop, PeerId, Punish, Send, StatementReceived
 from facechain.node.protocol.peer_outbound import DialKind
 from facechain.node.protocol.relay import Relay, RelayLimits
-from facechain.node.protocol.sync import Synchronizer, SyncLimits
+from facechain.node.protocol.sync import HeaderRules, Synchronizer, SyncLimits
 from facechain.node.recent import RecentStatements
 from facechain.node.store.memory import MemoryStore, Operation
 from facechain.node.wire import messages as wire
@@ -126,8 +126,9 @@ class SimNode(Writer):
         )
         self.intake = Intake(self.chain, self.mempool)
         self.recent = RecentStatements()
-        self.sync = Synchronizer(self.chain, self.find_statement, SYNC_LIMITS)
-        self.relay = Relay(self.find_statement, RELAY_LIMITS)
+        rules = HeaderRules(params=self.chain.params, salt=self.key, versions=self.chain.versions)
+        self.sync = Synchronizer(self.chain, self.find_statement, SYNC_LIMITS, rules)
+        self.relay = Relay(self.find_statement, RELAY_LIMITS, self.sync.counts)
         self.events.note("start", self.name, self.tip.hex()[:16], len(self.mempool.pool))
         self.world.on_tip(self)
         self._offer_at = self._save_at = self.events.now
