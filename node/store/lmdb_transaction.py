@@ -63,14 +63,20 @@ class LmdbReader:
 
     def count(self, bucket: str, /) -> int:
         """See `port.Reader.count`."""
+        database = self._database(bucket)
         try:
-            return self._transaction.stat(self._database(bucket))["entries"]
+            return self._transaction.stat(database)["entries"]
         except lmdb.Error as error:
             raise store_error(error, self._folder) from error
 
     def end(self) -> None:
-        """Refuse any further use."""
+        """Refuse any further use.
+
+        The transaction is let go of: lmdb frees the place of a reader with that object only, and an error whose
+        traceback names this reader may be kept for long.
+        """
         self._ended = True
+        del self._transaction
 
     def _rows(
         self, bucket: str, start: bytes, stop: bytes | None, *, reverse: bool, limit: int | None

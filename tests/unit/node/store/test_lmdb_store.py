@@ -22,6 +22,10 @@ T = Table.TESTS
 MIB = 1 << 20
 
 
+READERS_OF_LMDB = 126
+"""Its default number of places."""
+
+
 def put(store: LmdbStore, key: bytes, value: bytes) -> None:
     store.transact(lambda writer: writer.put(T, key, value))
 
@@ -260,3 +264,20 @@ def test_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="expected a folder that can be made"):
         LmdbStore.open(tmp_path / "file" / "store")
+
+
+def test_errors_that_are_kept_hold_no_place_of_a_reader(tmp_path: Path) -> None:
+    """As a list of refused statements does: each error's traceback names the read that it went through."""
+
+    def refuse(store: LmdbStore) -> Exception:
+        try:
+            with store.read() as reader:
+                raise ValueError(reader.get(Table.META, b"key"))
+        except ValueError as error:
+            return error
+
+    with LmdbStore.open(tmp_path) as store:
+        kept = [refuse(store) for _ in range(READERS_OF_LMDB + 10)]
+        assert all(error.__traceback__ is not None for error in kept)
+        with store.read() as reader:
+            assert reader.get(Table.META, b"key") is None
