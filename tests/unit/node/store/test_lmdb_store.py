@@ -22,10 +22,6 @@ T = Table.TESTS
 MIB = 1 << 20
 
 
-READERS_OF_LMDB = 126
-"""Its default number of places."""
-
-
 def put(store: LmdbStore, key: bytes, value: bytes) -> None:
     store.transact(lambda writer: writer.put(T, key, value))
 
@@ -277,7 +273,7 @@ def test_errors_that_are_kept_hold_no_place_of_a_reader(tmp_path: Path) -> None:
             return error
 
     with LmdbStore.open(tmp_path) as store:
-        kept = [refuse(store) for _ in range(READERS_OF_LMDB + 10)]
+        kept = [refuse(store) for _ in range(lmdb_store.READERS_MAX + 10)]
         assert all(error.__traceback__ is not None for error in kept)
         with store.read() as reader:
             assert reader.get(Table.META, b"key") is None
