@@ -37,10 +37,11 @@ from .chain_index import ChainReader
 from .chain_update import ChainUpdate, Executed, InvalidBlock
 from .clock_watch import ClockWatch
 from .header_load import load_headers
+from .mempool.limits import KEEP_ROWS_BLOCKS
 from .sealing import check_sealer, find_wrongly_sealed
 from .self_check import Marks, StoreUnsound, check_genesis, check_tip, read_mark
 from .store.port import Store, Writer
-from .store.schema import Table
+from .store.schema import LEFT_TIP_KEY, Table
 from .stored_block import BodyBudget
 from .template import Template, TemplateBase, build_template
 from .waiting import Waiting
@@ -348,6 +349,8 @@ class ChainState:
 
     def _execute(self, writer: Writer, plan: ReorgPlan, verified: Container[bytes]) -> Executed:
         budget = BodyBudget(self.stored)
+        if len(plan.disconnect) > KEEP_ROWS_BLOCKS and writer.get(Table.META, LEFT_TIP_KEY) is None:
+            writer.put(Table.META, LEFT_TIP_KEY, plan.disconnect[0].hash)
         disconnected = [budget.hold(self._disconnect(writer, node)) for node in plan.disconnect]
         connected = [budget.hold(self._connect(writer, node, verified)) for node in plan.connect]
         state = StateView(writer)

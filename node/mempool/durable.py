@@ -2,9 +2,15 @@
 
 Owns the rows of `Table.MEMPOOL` (leaf -> statement) and their agreement with the pool. A statement is
 `queued` only after its row, and the rows of its author's earlier statements, were committed. A row stays
-until its statement was dropped for good or lies under `KEEP_ROWS_BLOCKS` confirmations: a crash in the middle
-of a reorganisation finds it at the next start, where every row is checked again. A row whose statement cannot
-be used now, but could once something before it arrives, is parked: tried again with every new tip.
+until `KEEP_ROWS_BLOCKS` blocks lie on the one that confirmed its statement, or after which the chain had no
+place for it: what a chain refuses, the branch that comes back may take, and a crash in the middle of a
+reorganisation finds it at the next start, where every row is checked again. Only an expired statement's row
+goes at once. A row whose statement could be used once something before it arrives is parked: tried again with
+every new tip, the others after a reorganisation.
+
+A reorganisation deeper than that returns statements that have no row any more: they get one again. The chain
+state marks in the reorganisation's own transaction which tip was left (`left_tip`); the mark goes when the rows
+are there, so a crash in between returns them at the next start.
 
 Every call opens the tip's state itself, and writes after it let go of it (the store's port wants that). One
 thread at a time may call, the one that writes the chain state: then the tip cannot move in between.
@@ -21,8 +27,11 @@ from ...consensus.block import Block
 from ...consensus.errors import DecodeError, RuleViolation
 from ...consensus.params import Params
 from ...consensus.statement import Statement
-from ..store.port import Store, Writer
-from ..store.schema import Table
+from ..block_store import stored_block
+from ..chain_index import ChainReader
+from ..store.port import Reader, Store, Writer
+from ..store.schema import LEFT_TIP_KEY, Table
+from ..stored_block import ReadBlock, StoredBlock
 from .limits import DEFAULT_LIMITS, KEEP_ROWS_BLOCKS, Drop, MempoolLimits, MempoolRefusal
 from .pool import FIXABLE, Admitted, Mempool
 from .trial import Tip
@@ -31,8 +40,8 @@ PARKED: Final = FIXABLE | {"mempool-full", "sequence-gap", "follows-dropped"}
 """Reasons that can pass; a row dropped for one of these stays."""
 CONFIRMED: Final = "bad-sequence"
 """Code of a stored statement whose sequence the chain has used: most likely it is confirmed."""
-USED_UP: Final = frozenset({CONFIRMED, "sequence-taken"})
-"""A block holds this statement, or another one of its author in its place: a reorganisation can undo either."""
+EXPIRED: Final = "expired-statement"
+"""The one reason that a reorganisation does not undo: it does not lead to a lower height."""
 
 
 OpenTip = Callable[[], AbstractContextManager[Tip]]
@@ -61,7 +70,7 @@ class DurableMempool:
         self._rows: set[bytes] = set()
         """Leaves that have a row."""
         self._buried: dict[bytes, int] = {}
-        """Leaf -> height of the tip when its sequence was found used on the chain."""
+        """Leaf -> height of the tip when the chain was found to have used its sequence, or to refuse it."""
         self._parked: dict[bytes, int] = {}
         """Leaf -> height of the tip when it was parked."""
 
@@ -110,17 +119,22 @@ class DurableMempool:
     def on_update(self, *, connected: Iterable[Block], disconnected: Iterable[Block]) -> tuple[Drop, ...]:
         """Follow the chain to its present tip (see `Mempool.on_update`) and bring the rows up to date."""
         gone = tuple(disconnected)
-        # What another statement had displaced may be free again once the block with that one is gone.
+        # What the chain had refused, or another statement displaced, may be free again on another branch.
         buried = set(self._buried) if gone else set()
         waiting = self._read({*self._parked, *buried})
+        before = set(self.pool.leaves())
         with self._open_tip() as tip:
             drops = self.pool.on_update(connected=connected, disconnected=gone, tip=tip)
             back = [statement for statement in waiting if statement.leaf not in self.pool]
-            drops += tuple(drop for drop in self.pool.restore(back, tip) if drop.leaf not in buried)
+            tried = self.pool.restore(back, tip)
             height = tip.height
-        self._settle_rows(drops, height)
+        self._settle_rows((*drops, *tried), height)
         self._protect([leaf for leaf in self._rows if leaf in self.pool])
-        return drops
+        if len(gone) > KEEP_ROWS_BLOCKS:
+            self._protect([leaf for leaf in self.pool.leaves() if leaf not in before])
+        if gone:
+            self._forget_left_tip()
+        return drops + tuple(drop for drop in tried if drop.leaf not in buried)
 
     def _admit(self, statement: Statement, tip: Tip) -> Submission:
         try:
@@ -156,16 +170,13 @@ class DurableMempool:
                 self._parked.pop(leaf, None)
                 continue
             code = reasons.get(leaf, CONFIRMED)
-            if code in USED_UP:
-                self._parked.pop(leaf, None)
-                since = self._buried.setdefault(leaf, height)
-            elif code in PARKED:
+            if code in PARKED:
                 self._buried.pop(leaf, None)
                 since = self._parked.setdefault(leaf, height)
             else:
-                gone.add(leaf)
-                continue
-            if since + KEEP_ROWS_BLOCKS <= height:
+                self._parked.pop(leaf, None)
+                since = self._buried.setdefault(leaf, height)
+            if code == EXPIRED or since + KEEP_ROWS_BLOCKS <= height:
                 gone.add(leaf)
         self._delete(gone)
 
@@ -190,6 +201,7 @@ class DurableMempool:
     def _reload(self) -> None:
         with self._store.read() as reader:
             rows = list(reader.scan(Table.MEMPOOL))
+            left = _left_branch(reader, self._read_block)
         statements = []
         damaged = set()
         for leaf, value in rows:
@@ -201,7 +213,33 @@ class DurableMempool:
         self._delete(damaged)
         statements.sort(key=lambda item: item.sequence)
         with self._open_tip() as tip:
-            drops = self.pool.restore(statements, tip)
+            drops = self.pool.on_update(connected=(), disconnected=left, tip=tip)
+            drops += self.pool.restore(statements, tip)
             height = tip.height
         self._settle_rows(drops, height)
-        self._protect([leaf for leaf in self._rows if leaf in self.pool])
+        self._protect(self.pool.leaves())
+        self._forget_left_tip()
+
+    def _forget_left_tip(self) -> None:
+        """Remove the mark of a deep reorganisation, once its statements have rows."""
+        with self._store.read() as reader:
+            marked = reader.get(Table.META, LEFT_TIP_KEY) is not None
+        if marked:
+            self._store.transact(lambda writer: writer.delete(Table.META, LEFT_TIP_KEY))
+
+    def _read_block(self, block_hash: bytes) -> Block:
+        with self._store.read() as reader:
+            return stored_block(reader, block_hash)
+
+
+def _left_branch(reader: Reader, read: ReadBlock) -> tuple[Block, ...]:
+    """Return the blocks that a deep reorganisation took off before the pool could follow."""
+    chain, found = ChainReader(reader), list[Block]()
+    block_hash = reader.get(Table.META, LEFT_TIP_KEY)
+    while block_hash is not None and reader.get(Table.BODIES, block_hash) is not None:
+        sealed = chain.sealed_header(block_hash)
+        if sealed is None or chain.block_hash(sealed.height) == block_hash:
+            break
+        found.append(StoredBlock(sealed, read))
+        block_hash = sealed.header.previous
+    return tuple(found)

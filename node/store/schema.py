@@ -22,9 +22,11 @@ OLDEST_SCHEMA: Final = 1
 """The oldest version that is migrated."""
 
 SCHEMA_KEY: Final = b"schema"
+"""Key in `Table.META` whose value is the schema version as u32."""
 PROBE_KEY: Final = b"probe"
 """In META: what a node writes and removes again to find out whether a store that failed works again."""
-"""Key in `Table.META` whose value is the schema version as u32."""
+LEFT_TIP_KEY: Final = b"left-tip"
+"""In META: hash of the tip that a deep reorganisation left, until the mempool holds what it took off."""
 
 KEY_BYTES_MAX: Final = 511
 """Longest key: LMDB's compiled-in limit."""

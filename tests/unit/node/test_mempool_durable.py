@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from facechain.consensus.kinds import Role, RoleAction
 from facechain.node.mempool import DurableMempool, MempoolLimits, OpenTip, SequenceGap, Tip
 from facechain.node.mempool.limits import KEEP_ROWS_BLOCKS
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.memory import MemoryStore, Operation
 from facechain.node.store.port import Store
 from facechain.node.store.schema import Table
-from support.ledger import EASY, Ledger, ledger_key
+from support.ledger import ADMIN, EASY, Ledger, ledger_key
 
 A, B = ledger_key(11), ledger_key(12)
 
@@ -147,6 +148,20 @@ def test_dropped_rows_go_and_the_reason_stays(ledger: Ledger) -> None:
     (drop,) = durable.on_update(connected=(ledger.mine(),), disconnected=())
     assert rows(store) == 0
     assert durable.pool.dropped(statement.id) == drop
+
+
+def test_what_is_refused_for_good_leaves_once_its_refusal_is_buried(ledger: Ledger) -> None:
+    store = MemoryStore.open()
+    durable = opened(ledger, store)
+    statement = ledger.note(A, 0)
+    durable.submit([statement])
+    revocation = ledger.proposal(ADMIN, 0, subject=A, role=Role.SUBMITTER, action=RoleAction.REVOKE)
+    (drop,) = durable.on_update(connected=(ledger.mine(revocation),), disconnected=())
+    assert drop.code == "unauthorized-author"
+    for _ in range(KEEP_ROWS_BLOCKS):
+        assert rows(store) == 1
+        durable.on_update(connected=(ledger.mine(),), disconnected=())
+    assert rows(store) == 0
 
 
 def test_what_follows_a_dropped_one_is_parked_and_comes_back_when_the_gap_is_filled(ledger: Ledger) -> None:
