@@ -12,7 +12,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint bench check-store check-io check-net coverage mutate fuzz clean
+.PHONY: help demo test simulate lint bench check-store check-io check-net check-hostile coverage mutate fuzz clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -69,6 +69,9 @@ check-store: $(VENV)/.dev ## kill a process that writes a store KILLS times and 
 
 check-io: $(VENV)/.dev ## let system calls on a store fail and flip its bits (needs strace)
 	@PYTHONPATH=tests $(BIN)/python tests/fault/check_io.py --per-call $(FAULTS) --seed $(SEED)
+
+check-hostile: $(VENV)/.dev ## a hundred attacks on a real node; WITHOUT_DEFENCE=1 takes each defence out; ONLY=… one attack
+	@PYTHONPATH=tests $(BIN)/python tests/hostile/check_hostile.py --seed $(SEED) $(if $(WITHOUT_DEFENCE),--without-defence) $(addprefix --only ,$(ONLY))
 
 check-net: $(VENV)/.dev ## NODES=8 real nodes on hosts of their own through PERTURBATIONS=30 perturbations (needs root, iproute2, iptables)
 	@PYTHONPATH=tests $(BIN)/python tests/netns/check_net.py --nodes $(or $(NODES),8) --perturbations $(or $(PERTURBATIONS),30) --seed $(SEED)

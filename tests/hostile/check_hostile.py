@@ -1,0 +1,255 @@
+"""Attack a real node, one attack after the other, while honest peers are connected to it.
+
+    PYTHONPATH=tests .venv/bin/python tests/hostile/check_hostile.py
+    PYTHONPATH=tests .venv/bin/python tests/hostile/check_hostile.py --only identity-theft
+    PYTHONPATH=tests .venv/bin/python tests/hostile/check_hostile.py --without-defence
+
+The node is `facechain node start`; some attacks run against one with shorter times and smaller memories (`defences.py`,
+"scaled"). During each attack a process of its own asks the node for its status. The node stands an attack when the
+offender is sent away with the expected reason (or passed over, where that is the rule), nothing is damaged, the honest
+peers stay connected, an honest statement is sealed, memory stays bounded, and 99% of the answers come within 250 ms
+or three times what they take without an attack, whichever is more. With `--without-defence` each attack runs against
+a node whose defence is taken out, and has to succeed.
+
+The last line of output is JSON; the exit code is 0 when all attacks were stood (or all of them succeeded).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from hostile.arena import Arena
+from hostile.attacker import Ended
+from hostile.defences import SCALED
+from hostile.health import BASELINE_FACTOR, P99_MS_MAX, Health, Probe, percentile
+from hostile.registry import Attack, Seen, load
+
+BASELINE_SECONDS: Final = 10.0
+PAUSE_SECONDS: Final = 1.0
+"""Without an attack, before each of them: more of the baseline."""
+BASELINE_KEPT: Final = 2_000
+STRIKE_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """The result of one attack."""
+
+    name: str
+    covers: Sequence[str]
+    scaled: bool
+    expects: str
+    reason_seen: str
+    damage: str
+    p99_ms: float
+    baseline_p99_ms: float
+    rss_mb: float
+    survived: bool
+    defence_removed: str | None
+    faults: Sequence[str]
+    seconds: float = 0.0
+
+
+class Range:
+    """Runs attacks one after the other in one arena."""
+
+    def __init__(self, arena: Arena, *, without_defence: bool) -> None:
+        self.arena = arena
+        self.without_defence = without_defence
+        self.baseline: deque[float] = deque(maxlen=BASELINE_KEPT)
+        self._probe: Probe | None = None
+        self._stack = ExitStack()
+        self._defences: Sequence[str] | None = None
+
+    async def prepare(self, defences: Sequence[str]) -> None:
+        """Have a victim with these changes, and its probe."""
+        if defences == self._defences and not self.without_defence:
+            return
+        if self._defences is not None or defences:
+            await self.arena.restart(defences)
+        self._stack.close()
+        file = self.arena.root / f"probe-{self.arena.lives}.txt"
+        self._probe = self._stack.enter_context(Probe(self.arena.api_address, file))
+        self._defences = defences
+
+    async def rest(self, seconds: float) -> None:
+        """Take answer times while nothing attacks."""
+        begin = time.monotonic()
+        await asyncio.sleep(seconds)
+        self.baseline.extend(self._answers(begin, time.monotonic()))
+
+    def _answers(self, begin: float, end: float) -> list[float]:
+        return [] if self._probe is None else self._probe.between(begin, end)
+
+    def close(self) -> None:
+        """End the probe."""
+        self._stack.close()
+
+    async def run(self, attack: Attack, *, judges_time: bool = True) -> Item:
+        """Run one attack; `judges_time`: whether slow answers count as a fault."""
+        removed = [attack.without] if self.without_defence and attack.without else []
+        await self.prepare((*removed, *([SCALED] if attack.scaled else [])))
+        await self.rest(PAUSE_SECONDS)
+        started = time.monotonic()
+        health = Health(arena=self.arena)
+        async with health:
+            seen = await self._strike(attack)
+        if attack.bans and not await self._is_banned():
+            seen = Seen(reason=seen.reason, damage=seen.damage or "the offender is not banned")
+        await self.arena.leave()
+        item = self._judge(attack, seen, health, judges_time=judges_time)
+        return replace(item, seconds=round(time.monotonic() - started, 1))
+
+    async def _strike(self, attack: Attack) -> Seen:
+        try:
+            async with asyncio.timeout(STRIKE_SECONDS):
+                return await attack.strike(self.arena)
+        except Ended as error:
+            return Seen(reason=str(error), damage="the attacker was turned away before it could strike")
+        except Exception as error:  # noqa: BLE001 - one attack that breaks is one result
+            traceback.print_exc()
+            return Seen(reason="", damage=f"the attack itself broke: {error!r}")
+
+    async def _is_banned(self) -> bool:
+        """Tell whether the last offender is on the list: its connection's log line and its ban share the reason."""
+        bans = await self.arena.bans()
+        ours = {peer.identity.key.public.hex() for peer in self.arena.peers}
+        return bool(ours & bans.keys())
+
+    def _judge(self, attack: Attack, seen: Seen, health: Health, *, judges_time: bool) -> Item:
+        answers = self._answers(health.began, health.ended)
+        p99, base = percentile(answers), percentile(list(self.baseline))
+        faults = list(health.faults)
+        if judges_time and p99 > max(P99_MS_MAX, BASELINE_FACTOR * base):
+            faults.append(f"p99 of {p99:.0f} ms, baseline {base:.0f} ms")
+        if seen.reason != attack.expects:
+            faults.append(f"expected {attack.expects!r}, got {seen.reason!r}")
+        if seen.damage:
+            faults.append(seen.damage)
+        survived = not faults
+        return Item(
+            name=attack.name,
+            covers=attack.covers,
+            scaled=attack.scaled,
+            expects=attack.expects,
+            reason_seen=seen.reason,
+            damage=seen.damage,
+            p99_ms=round(p99, 1),
+            baseline_p99_ms=round(base, 1),
+            rss_mb=round(health.rss_mib, 1),
+            survived=survived,
+            defence_removed=("; ".join(faults) or "it did not succeed") if self.without_defence else None,
+            faults=faults,
+        )
+
+
+def chosen(names: Sequence[str], *, without_defence: bool) -> list[Attack]:
+    """Return the attacks to run, those against one kind of node together."""
+    attacks = load()
+    unknown = [name for name in names if name not in attacks]
+    if unknown:
+        raise SystemExit(f"--only: expected one of {', '.join(sorted(attacks))}, got {', '.join(unknown)}")
+    picked = [item for item in attacks.values() if not names or item.name in names]
+    if without_defence:
+        picked = [item for item in picked if item.without]
+    return sorted(picked, key=lambda item: item.scaled)
+
+
+def recorded(path: Path) -> dict[str, str]:
+    """Return what an earlier run with `--without-defence` saw, by attack."""
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {item["name"]: item["defence_removed"] for item in found["items"] if not item["survived"]}
+
+
+def _commit() -> str:
+    """Name the commit that is tested, as far as there is one."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return done.stdout.strip() or "unknown"
+
+
+async def run_all(attacks: Sequence[Attack], *, seed: int, without_defence: bool, root: Path) -> list[Item]:
+    """Run attacks in a new arena."""
+    items = []
+    async with Arena(root, seed_number=seed) as arena:
+        place = Range(arena, without_defence=without_defence)
+        try:
+            if not without_defence:
+                await place.prepare(())
+                await place.rest(BASELINE_SECONDS)
+            for attack in attacks:
+                item = await place.run(attack)
+                items.append(item)
+                word = "stood" if item.survived else "FELL"
+                sys.stderr.write(
+                    f"{word:5} {item.name}: {item.reason_seen or 'no reason'}, p99 {item.p99_ms} ms "
+                    f"(baseline {item.baseline_p99_ms}), {item.rss_mb} MiB, {item.seconds} s"
+                    + "".join(f"\n      {fault}" for fault in item.faults)
+                    + "\n"
+                )
+        finally:
+            place.close()
+    return items
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="only this attack (repeatable)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the attacker's keys and hashes (default: 1)")
+    parser.add_argument(
+        "--without-defence", action="store_true", help="take each attack's defence out; it has to succeed"
+    )
+    parser.add_argument("--folder", type=Path, help="keep the nodes' folders here (default: removed)")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    attacks = chosen(options.only, without_defence=options.without_defence)
+    with tempfile.TemporaryDirectory(prefix="facechain-hostile-") as scratch:
+        items = asyncio.run(
+            run_all(
+                attacks,
+                seed=options.seed,
+                without_defence=options.without_defence,
+                root=options.folder or Path(scratch),
+            )
+        )
+    before = {} if options.without_defence else recorded(Path(__file__).with_name("without_defence.json"))
+    rows = [asdict(item) for item in items]
+    for row in rows:
+        row["defence_removed"] = row["defence_removed"] or before.get(row["name"])
+    survived = sum(item.survived for item in items)
+    result = {
+        "attacks": len(items),
+        "survived": survived,
+        "verdict": f"p99 <= max({P99_MS_MAX:.0f} ms, {BASELINE_FACTOR:g} x baseline)",
+        "items": rows,
+        "seed": options.seed,
+        "commit": _commit(),
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+    good = survived == 0 if options.without_defence else survived == len(items)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
