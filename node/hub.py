@@ -37,8 +37,9 @@ from .wire.faults import Reason, WireError
 
 DETAIL_CHARACTERS_MAX = 200
 
-CROSSING_SECONDS = 20.0
-"""Time in which two connections that cross are both opened: that of connecting and of proving who one is."""
+CROSSING_SECONDS = 5.0
+"""Time within which both ends see two connections that cross. Beyond it they may not agree which one is newer, end both,
+and connect again."""
 
 _log = logging.getLogger(__name__)
 

@@ -77,7 +77,10 @@ def manifest(
     order: list[Kind] = []
     while len(order) < count:
         order += source.sample(list(kinds), len(kinds))
-    return tuple(_perturbation(kind, nodes, source) for kind in order[:count])
+    return tuple(
+        _perturbation(kind, nodes, random.Random(f"check-net {seed} {nodes} {number}"))
+        for number, kind in enumerate(order[:count])
+    )
 
 
 def _perturbation(kind: Kind, nodes: int, source: random.Random) -> Perturbation:

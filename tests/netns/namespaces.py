@@ -35,6 +35,7 @@ OWN_ADDRESS: Final = f"{SUBNET}.1"
 FIRST_HOST: Final = 10
 HOSTS_MAX: Final = 200
 CHAIN: Final = "facechain-cut"
+RESET: Final = ("--tcp-flags", "RST", "RST")
 NAMED: Final = Path("/run/netns")
 """Where `ip netns` keeps names; covered by a file system of our own."""
 OWN_NETWORK: Final = Path("/proc/self/ns/net")
@@ -109,6 +110,8 @@ class Host:
         """Take nothing from `addresses` and send them nothing; `silently`, or with a reset for every packet."""
         others = ",".join(addresses)
         how = ("DROP",) if silently else ("REJECT", "--reject-with", "tcp-reset")
+        if not silently:  # the resets themselves have to get out
+            self._filter("-A", CHAIN, "--destination", others, "-p", "tcp", *RESET, "-j", "ACCEPT")
         for way in ("--source", "--destination"):
             self._filter("-A", CHAIN, way, others, "-p", "tcp", "-j", *how)
 

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from facechain.cli.errors import CheckFailedError
+from facechain.node.hub import CROSSING_SECONDS
 from facechain.node.wire.handshake import PROTOCOL_VERSIONS
 from netns import watch
 from netns.founding import Network
-from netns.hosts import ORDINARY, PEER_PORT, POLL_SECONDS, HostNode, Life
+from netns.hosts import ORDINARY, POLL_SECONDS, HostNode, Life
 from netns.manifest import LARGE_SHIFT_SECONDS, SMALL_SHIFT_SECONDS, Kind, Perturbation
 from netns.namespaces import Host
 from netns.shifted_clock import write_offset
@@ -202,12 +203,16 @@ async def _is_off(node: HostNode, seconds: int) -> bool:
 
 
 async def _slow_link(world: World, item: Perturbation, node: HostNode) -> float:
-    via = f"{world.relay_host.address}:{PEER_PORT}"
-    relay = _start_relay(world.relay_host, via, world.nodes[item.helper].peer)
+    await asyncio.sleep(
+        CROSSING_SECONDS
+    )  # so that no connection is so young that a second one seems to cross it
+    relay = _start_relay(world.relay_host, world.nodes[item.helper].peer)
     others = [other.host.address for other in world.nodes if other is not node]
     try:
-        if relay.stderr is None or not await asyncio.to_thread(relay.stderr.readline):
-            raise CheckFailedError("relay", expected="a relay that listens", got="one that ended")
+        port = "" if relay.stderr is None else await asyncio.to_thread(relay.stderr.readline)
+        if not port.strip().isdigit():
+            raise CheckFailedError("relay", expected="its port", got=port)
+        via = f"{world.relay_host.address}:{port.strip()}"
         node.host.shut_out(others, silently=item.silently)
         async with node.client() as client:
             await client.call("POST", "/v1/peers", content={"peer": via})
@@ -227,7 +232,9 @@ async def _slow_link(world: World, item: Perturbation, node: HostNode) -> float:
     return max(slowest, await world.recovered())
 
 
-def _start_relay(host: Host, listen: str, target: str) -> subprocess.Popen[str]:
+def _start_relay(host: Host, target: str) -> subprocess.Popen[str]:
+    """Start a relay at a port of its own: an address that led to another node before would be taken for that one."""
+    listen = f"{host.address}:0"
     command = [sys.executable, str(RELAY_PROGRAM), "--listen", listen, "--to", target, *RELAY_OPTIONS]
     return subprocess.Popen(host.inside(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -2,7 +2,7 @@
 
     python relay.py --listen HOST:PORT --to HOST:PORT --latency-ms 100 --bytes-per-second 65536 --break-every 5
 
-On SIGTERM it prints what it did as JSON and ends. It reads nothing of what passes.
+It prints its port to stderr once it listens, and on SIGTERM what it did as JSON to stdout, and ends. It reads nothing of what passes.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ async def serve(listen: tuple[str, int], relay: Relay) -> None:
     server = await asyncio.start_server(relay.on_connection, *listen)
     breaking = asyncio.create_task(relay.break_connections())
     async with server:
-        sys.stderr.write(f"passing on to {relay.target[0]}:{relay.target[1]}\n")
+        sys.stderr.write(f"{server.sockets[0].getsockname()[1]}\n")
         await stop.wait()
         breaking.cancel()
 
