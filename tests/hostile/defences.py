@@ -256,7 +256,6 @@ DEFENCES: Final[dict[str, Change]] = {
     "source-buckets": limits(ADDRESS_SOURCE_BUCKETS=256),
     "address-relay": limits(ADDRESS_RELAY_PEERS=1 << 10),
     "answer-once": _answers_again,
-    "answer-size": limits(ADDRESSES_ANSWERED=1_000, ADDRESSES_ANSWERED_SHARE=1.0),
     "horizon": limits(ADDRESS_HORIZON_SECONDS=1e12),
     "own-clock": _clock_follows_peers,
     # blocks
