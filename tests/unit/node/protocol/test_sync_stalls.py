@@ -97,7 +97,7 @@ class Download:
 LIMITS = SyncLimits(body_timeout=20.0, body_timeout_max=120.0, in_flight_per_peer=2)
 
 
-def test_a_slow_peer_that_answers_each_time_is_kept_however_long_a_body_takes(builder: ChainBuilder) -> None:
+def test_a_slow_peer_that_answers_each_time_is_kept(builder: ChainBuilder) -> None:
     blocks = busy(builder, 2, statements=5)
     download = Download(builder, blocks, LIMITS, peers=1)
     while download.chain.tree.tip.height < 2:
