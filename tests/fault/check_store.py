@@ -4,8 +4,9 @@
 
 A child goes through a script (connects, reorganises, acknowledges, prunes, compacts, grows its map from 1 MiB)
 and is killed with SIGKILL at a random instant. After each kill: `verify` level 3 finds no damage, the tip has at
-least the work that the child reported, and every acknowledged statement is there. At the end of each life the
-store has the state hash of a node that was never killed. The last line of output is JSON.
+least the work that the child reported, and every acknowledged statement is there, unless the chain refuses it and
+the child told so. At the end of each life the store has the state hash of a node that was never killed. The last
+line of output is JSON.
 """
 
 from __future__ import annotations
@@ -23,13 +24,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from facechain.consensus.apply import Transition
+from facechain.consensus.errors import RuleViolation
+from facechain.consensus.params import Genesis
 from facechain.consensus.state import StateView
 from facechain.consensus.statement import Statement
+from facechain.consensus.validation import check_statement
+from facechain.node.chain_index import ChainReader
 from facechain.node.maintenance.damage import MaintenanceRefused, StoreDamage
 from facechain.node.maintenance.offline import ReadOnlyStore
 from facechain.node.maintenance.verify import Level, verify_store
 from facechain.node.store.errors import StoreError
 from facechain.node.store.lmdb_file import DATA_NAME
+from facechain.node.store.port import Reader
 from facechain.node.store.schema import Table
 from fault.chain_script import Script, write_script
 
@@ -53,6 +60,8 @@ class Score:
     lost: int = 0
     divergent: int = 0
     acknowledged: int = 0
+    refused: set[bytes] = field(default_factory=set)
+    """Acknowledged, then refused by the chain for so long that the node let go of them; they were told."""
     map_growths: int = 0
     prunings: int = 0
     problems: list[str] = field(default_factory=list)
@@ -67,6 +76,8 @@ class Promises:
     """What a child said is durable."""
 
     statements: dict[bytes, Statement] = field(default_factory=dict)
+    told: dict[bytes, str] = field(default_factory=dict)
+    """Leaf -> why the chain had no place for a statement, as its submitter was told last."""
     chainwork: int = 0
     done: str | None = None
 
@@ -78,6 +89,9 @@ class Promises:
             if word == "ack":
                 statement = Statement.decode(bytes.fromhex(rest))
                 self.statements[statement.leaf] = statement
+            elif word == "drop":
+                leaf, _, code = rest.partition(" ")
+                self.told[bytes.fromhex(leaf)] = code
             elif word == "tip":
                 self.chainwork = script.chainwork[bytes.fromhex(rest)]
             elif word == "done":
@@ -148,12 +162,41 @@ def check(folder: Path, promises: Promises, script: Script, score: Score) -> Non
         score.lost += 1
         score.problems.append(f"tip {report.tip.hex()} has less work than was reported")
     with ReadOnlyStore.open(folder) as store, store.read() as reader:
-        state = StateView(reader)
-        for leaf, statement in promises.statements.items():
-            kept = reader.get(Table.MEMPOOL, leaf) or reader.get(Table.STATEMENTS, statement.id)
-            if not kept and statement.sequence >= state.next_sequence(statement.author):
-                score.lost += 1
-                score.problems.append(f"acknowledged statement {statement.id.hex()} is gone")
+        for statement in promises.statements.values():
+            check_kept(reader, statement, promises, Genesis.decode(script.genesis), score)
+
+
+def check_kept(
+    reader: Reader, statement: Statement, promises: Promises, genesis: Genesis, score: Score
+) -> None:
+    """An acknowledged statement is here, or the chain refuses it and its submitter was told so."""
+    if reader.get(Table.MEMPOOL, statement.leaf) or reader.get(Table.STATEMENTS, statement.id):
+        return
+    if statement.sequence < StateView(reader).next_sequence(statement.author):
+        return
+    rule = refusal(reader, statement, genesis)
+    if rule is None or statement.leaf not in promises.told:
+        score.lost += 1
+        told = promises.told.get(statement.leaf, "nothing")
+        score.problems.append(
+            f"acknowledged statement {statement.id.hex()} is gone; the chain says {rule or 'valid'}, told: {told}"
+        )
+    else:
+        score.refused.add(statement.leaf)
+
+
+def refusal(reader: Reader, statement: Statement, genesis: Genesis) -> str | None:
+    """Return the rule that a statement breaks in the block after the tip, None when it may enter."""
+    chain = ChainReader(reader)
+    parent = chain.tip_hash()
+    sealed = chain.sealed_header(parent)
+    assert sealed is not None
+    transition = Transition(reader, genesis.params, height=sealed.height + 1, parent_hash=parent)
+    try:
+        transition.add(check_statement(statement, genesis.params, genesis.network_id))
+    except RuleViolation as broken:
+        return broken.code
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,13 +230,13 @@ class Life:
             score.problems.append(f"state hash {promises.done}, a clean node has {self.expected}")
 
 
-def check_kills(kills: int, seed: int, *, steps: int = STEPS) -> Score:
+def check_kills(kills: int, seed: int, *, steps: int = STEPS, records: int = RECORDS) -> Score:
     """Kill `kills` times; return what was found."""
     score, choice = Score(), random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="facechain-check-store-") as place:
         root = Path(place)
         while score.kills < kills and score.sound:
-            script = write_script(choice.randrange(1 << 32), steps=steps, records=RECORDS)
+            script = write_script(choice.randrange(1 << 32), steps=steps, records=records)
             script_file = root / "script"
             script.save(script_file)
             clean = Promises()
@@ -229,9 +272,10 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--records", type=int, default=RECORDS, help="most records of a batch")
     options = parser.parse_args()
     started = time.monotonic()
-    score = check_kills(options.kills, options.seed)
+    score = check_kills(options.kills, options.seed, records=options.records)
     for problem in score.problems:
         tell(problem)
     counted = {
@@ -241,10 +285,12 @@ def main() -> int:
         "divergent": score.divergent,
         "lives": score.lives,
         "acknowledged": score.acknowledged,
+        "refused": len(score.refused),
         "map_growths": score.map_growths,
         "prunings": score.prunings,
         "seconds": round(time.monotonic() - started, 1),
         "seed": options.seed,
+        "records": options.records,
         "commit": commit(),
     }
     sys.stdout.write(json.dumps(counted) + "\n")

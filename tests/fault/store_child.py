@@ -58,7 +58,8 @@ def run_step(chain: ChainState, pool: DurableMempool, step: Step) -> bool:
     update = chain.accept_block(block, now_ms=block.header.time_ms)
     if update.refused:
         raise AssertionError(f"a valid block was refused: {update.refused[0][1]}")
-    pool.on_update(connected=update.connected, disconnected=update.disconnected)
+    for drop in pool.on_update(connected=update.connected, disconnected=update.disconnected):
+        say("drop", drop.leaf.hex(), drop.code)
     if update.changed:
         say("tip", chain.tree.tip.hash.hex())
     return update.changed
@@ -76,6 +77,7 @@ def live(folder: Path, script: Script, map_bytes: int) -> None:
             chain = ChainState.open(store, genesis)
             pool = DurableMempool.open(store, chain.params, chain.network_id, partial(open_tip, chain))
             say("open", chain.tree.tip.height)
+            tell_kept(store, pool)
             map_size = store.map_bytes
             for position, step in enumerate(script.steps):
                 # A branch that pruning forgot is handed in again, and moves nothing.
@@ -90,6 +92,16 @@ def live(folder: Path, script: Script, map_bytes: int) -> None:
         if moved and step.prune:
             prune(folder, PRUNE_KEEP, shrink=step.compact)
             say("pruned")
+
+
+def tell_kept(store: LmdbStore, pool: DurableMempool) -> None:
+    """Say what a submitter who asks after a start is told of the statements that this chain refuses."""
+    with store.read() as reader:
+        kept = [Statement.decode(value) for _, value in reader.scan(Table.MEMPOOL)]
+    for statement in kept:
+        drop = pool.pool.dropped(statement.id)
+        if drop is not None:
+            say("drop", statement.leaf.hex(), drop.code)
 
 
 def known(chain: ChainState, step: Step) -> bool:
