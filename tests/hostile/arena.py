@@ -53,7 +53,13 @@ POLL_SECONDS: Final = 0.1
 VICTIM_SCRIPT: Final = Path(__file__).with_name("victim.py")
 
 
-class Victim(NodeProcess):
+class PatientProcess(NodeProcess):
+    """A node that may take long to start: the machine has other work."""
+
+    start_seconds = 90.0
+
+
+class Victim(PatientProcess):
     """A node whose named defences are taken out or changed; without any it is the plain command."""
 
     defences: Sequence[str] = ()
@@ -128,7 +134,7 @@ class Mirror:
 class Arena:
     """See the module's text. An async context manager; `restart` puts another victim in the first one's place."""
 
-    def __init__(self, root: Path, *, seed_number: int) -> None:
+    def __init__(self, root: Path, *, seed_number: int, defences: Sequence[str] = ()) -> None:
         self.root = root
         self.random = random.Random(seed_number)
         self.genesis = found(clock_ms())
@@ -136,6 +142,7 @@ class Arena:
         self.port = free_ports(1)[0]
         self.serial = 0
         self.lives = 0
+        self._first = defences
         self.peers: list[Peer] = []
         self._stack = AsyncExitStack()
         self._nodes = ExitStack()
@@ -146,7 +153,7 @@ class Arena:
         write_document(self.genesis_file, GenesisDocument.of(self.genesis))
         self.mirror = Mirror(self.genesis)
         self.session = await self._stack.enter_async_context(aiohttp.ClientSession())
-        await self.restart(())
+        await self.restart(self._first)
         self.miner = self._honest("miner", "--mine", "--mining-key", "producer")
         self.second = self._honest("second")
         await self._settle()
@@ -172,7 +179,7 @@ class Arena:
 
     def _honest(self, name: str, *options: str) -> NodeProcess:
         folder = self._prepare(self.root / name, "max_outbound = 0\n")
-        process = NodeProcess(folder, self.genesis_file, "--peers", f"127.0.0.1:{self.port}", *options)
+        process = PatientProcess(folder, self.genesis_file, "--peers", f"127.0.0.1:{self.port}", *options)
         return self._nodes.enter_context(process)
 
     async def restart(self, defences: Sequence[str]) -> None:

@@ -43,6 +43,7 @@ PAUSE_SECONDS: Final = 1.0
 """Without an attack, before each of them: more of the baseline."""
 BASELINE_KEPT: Final = 2_000
 STRIKE_SECONDS: Final = 120.0
+REPEATS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,18 @@ class Item:
     defence_removed: str | None
     faults: Sequence[str]
     seconds: float = 0.0
+    runs: int = 1
+
+    @property
+    def is_slow_only(self) -> bool:
+        """Whether slow answers are all that is wrong."""
+        return bool(self.faults) and all(fault.startswith("p99 of ") for fault in self.faults)
+
+
+def defences_of(attack: Attack, *, without_defence: bool) -> tuple[str, ...]:
+    """Return what is changed in the node that an attack runs against; what makes it smaller comes last."""
+    removed = (attack.without,) if without_defence and attack.without else ()
+    return (*removed, *((SCALED,) if attack.scaled else ()))
 
 
 class Range:
@@ -73,18 +86,18 @@ class Range:
         self.baseline: deque[float] = deque(maxlen=BASELINE_KEPT)
         self._probe: Probe | None = None
         self._stack = ExitStack()
-        self._defences: Sequence[str] | None = None
+        self._struck = False
 
     async def prepare(self, defences: Sequence[str]) -> None:
-        """Have a victim with these changes, and its probe."""
-        if defences == self._defences and not self.without_defence:
-            return
-        if self._defences is not None or defences:
+        """Have a victim with these changes, and its probe; without a defence, one that nobody attacked yet."""
+        is_there = tuple(defences) == tuple(self.arena.victim.defences)
+        if not is_there or (self.without_defence and self._struck):
             await self.arena.restart(defences)
-        self._stack.close()
-        file = self.arena.root / f"probe-{self.arena.lives}.txt"
-        self._probe = self._stack.enter_context(Probe(self.arena.api_address, file))
-        self._defences = defences
+            self._probe = None
+        if self._probe is None:
+            self._stack.close()
+            file = self.arena.root / f"probe-{self.arena.lives}.txt"
+            self._probe = self._stack.enter_context(Probe(self.arena.api_address, file))
 
     async def rest(self, seconds: float) -> None:
         """Take answer times while nothing attacks."""
@@ -100,12 +113,23 @@ class Range:
         self._stack.close()
 
     async def run(self, attack: Attack, *, judges_time: bool = True) -> Item:
-        """Run one attack; `judges_time`: whether slow answers count as a fault."""
-        removed = [attack.without] if self.without_defence and attack.without else []
-        await self.prepare((*removed, *([SCALED] if attack.scaled else [])))
+        """Run one attack; `judges_time`: whether slow answers count as a fault.
+
+        Where slow answers are the only fault it is run twice more, and the run in the middle counts: other work on the
+        machine looks the same.
+        """
+        items = [await self._run_once(attack, judges_time=judges_time)]
+        if items[0].is_slow_only and not self.without_defence:
+            items += [await self._run_once(attack, judges_time=judges_time) for _ in range(REPEATS)]
+        middle = sorted(items, key=lambda item: (item.survived, -item.p99_ms))[len(items) // 2]
+        return replace(middle, runs=len(items))
+
+    async def _run_once(self, attack: Attack, *, judges_time: bool) -> Item:
+        await self.prepare(defences_of(attack, without_defence=self.without_defence))
         await self.rest(PAUSE_SECONDS)
         started = time.monotonic()
         health = Health(arena=self.arena)
+        self._struck = True
         async with health:
             seen = await self._strike(attack)
         if attack.bans and not await self._is_banned():
@@ -187,14 +211,19 @@ def _commit() -> str:
 async def run_all(attacks: Sequence[Attack], *, seed: int, without_defence: bool, root: Path) -> list[Item]:
     """Run attacks in a new arena."""
     items = []
-    async with Arena(root, seed_number=seed) as arena:
+    first = defences_of(attacks[0], without_defence=without_defence) if attacks else ()
+    async with Arena(root, seed_number=seed, defences=first) as arena:
         place = Range(arena, without_defence=without_defence)
         try:
             if not without_defence:
-                await place.prepare(())
+                await place.prepare(first)
                 await place.rest(BASELINE_SECONDS)
             for attack in attacks:
-                item = await place.run(attack)
+                try:
+                    item = await place.run(attack)
+                except (RuntimeError, AssertionError) as error:
+                    sys.stderr.write(f"{attack.name}: could not be run: {error}\n")
+                    continue
                 items.append(item)
                 word = "stood" if item.survived else "FELL"
                 sys.stderr.write(
@@ -247,7 +276,7 @@ def main() -> int:
         "commit": _commit(),
     }
     sys.stdout.write(json.dumps(result) + "\n")
-    good = survived == 0 if options.without_defence else survived == len(items)
+    good = len(items) == len(attacks) and survived == (0 if options.without_defence else len(items))
     return 0 if good else 1
 
 

@@ -45,6 +45,8 @@ def error_line(done: subprocess.CompletedProcess[str]) -> str:
 class NodeProcess:
     """`facechain node start` on a folder; a context manager that leaves nothing running."""
 
+    start_seconds = START_SECONDS
+
     def __init__(self, data_dir: Path, genesis: Path, *options: str, listen: str = ANY_PORT) -> None:
         self.data_dir = data_dir
         self.arguments = (
@@ -67,7 +69,13 @@ class NodeProcess:
                 stdout=output,
                 stderr=output,
             )
-        wait_until(self._is_up, seconds=START_SECONDS, what=f"{self.data_dir.name} takes connections")
+        try:
+            wait_until(
+                self._is_up, seconds=self.start_seconds, what=f"{self.data_dir.name} takes connections"
+            )
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
