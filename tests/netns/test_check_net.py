@@ -86,7 +86,9 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
 def test_killed_it_leaves_no_process(tmp_path: Path) -> None:
     folder = tmp_path / "net"
     with start("--nodes", "4", "--kinds", Kind.FREEZE, "--dir", str(folder)) as process:
-        wait_until(lambda: len(processes_of(folder)) >= 2, seconds=60, what="nodes that run")
+        assert process.stderr is not None
+        assert "nodes with one tip" in process.stderr.readline()
+        assert len(processes_of(folder)) == 4
         process.kill()
         process.communicate(timeout=RUN_SECONDS)
     wait_until(lambda: not processes_of(folder), seconds=10, what="no node runs")
