@@ -12,6 +12,8 @@ import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 LOG_FILE_BYTES_MAX = 16 * 2**20
 LOG_FILES_KEPT = 4
 
@@ -44,6 +46,14 @@ class PatientFileHandler(RotatingFileHandler):
             super().handleError(record)
 
 
+def tells_of_this_node(record: logging.LogRecord) -> bool:
+    """Tell whether a line of the HTTP servers is worth a place: bytes of a stranger that are no HTTP are not.
+
+    aiohttp writes a traceback for each such request, so that anybody could fill the log.
+    """
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
 def start_logging(path: Path, *, level: str, as_json: bool) -> None:
     """Send this process's log to the file and to standard error."""
     formatter = JsonFormatter() if as_json else logging.Formatter(_LINE, _DATE)
@@ -51,6 +61,7 @@ def start_logging(path: Path, *, level: str, as_json: bool) -> None:
         PatientFileHandler(path, maxBytes=LOG_FILE_BYTES_MAX, backupCount=LOG_FILES_KEPT, encoding="utf-8"),
         logging.StreamHandler(sys.stderr),
     )
+    logging.getLogger("aiohttp.server").addFilter(tells_of_this_node)
     root = logging.getLogger("facechain")
     root.setLevel(level.upper())
     for handler in handlers:

@@ -143,7 +143,10 @@ def _relay_limits(**values: float) -> Change:
     def change() -> None:
         relay = _part("node.protocol.relay")
         changed = replace(relay.DEFAULT_LIMITS, **values)
-        relay.Relay.__init__.__defaults__ = (changed,)
+        start = relay.Relay.__init__
+        start.__defaults__ = tuple(
+            changed if isinstance(item, relay.RelayLimits) else item for item in start.__defaults__
+        )
 
     return change
 

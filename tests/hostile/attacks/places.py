@@ -27,10 +27,10 @@ async def slot_exhaustion(arena: Arena) -> Seen:
     after = await arena.honest_peers()
     reasons = {peer.ended.result() for peer in arena.peers if peer.ended.done()}
     lost = [key for key, since in before.items() if after.get(key, 0.0) < since]
-    held = len(await arena.connected())
+    held = sum(bool(peer["inbound"]) for peer in (await arena.connected()).values())
     damage = "an honest peer was pushed out" if lost else ""
-    if held > MAX_INBOUND + 2:
-        damage = damage or f"{held} connections"
+    if held > MAX_INBOUND:
+        damage = damage or f"{held} inbound connections"
     return Seen(reason=" ".join(sorted(reasons)), damage=damage)
 
 
