@@ -41,7 +41,7 @@ test: $(VENV)/.dev ## all tests (at most 10 minutes)
 	  echo 'make test: no strace that may trace, so the tests of failing system calls are left out (install: apt-get install strace)' >&2; \
 	  marks="$$marks and not strace"; \
 	fi; \
-	if ! unshare --net --mount sh -c 'ip link add a type veth peer name b && iptables -n -L' >/dev/null 2>&1; then \
+	if ! unshare --net --mount sh -c 'ip link add fc-a type veth peer name fc-b && iptables -n -L' >/dev/null 2>&1; then \
 	  echo 'make test: no right to make network namespaces, or no iproute2 or iptables, so the tests on hosts of their own are left out (as root: apt-get install iproute2 iptables)' >&2; \
 	  marks="$$marks and not netns"; \
 	fi; \
