@@ -10,8 +10,11 @@ from collections import OrderedDict
 
 from .protocol.actions import BlockReady, PeerId, StatementReceived
 
-BACKLOG_BYTES_MAX = 64 * 2**20
+BACKLOG_BYTES_MAX = 32 * 2**20
 """Bytes that wait, from which on no peer is read."""
+
+TAKE_BYTES_MAX = 16 * 2**20
+"""Bytes of blocks that are taken at a time, so that those that are in the store by then are not held for the others."""
 
 SOURCES_MAX = 4_096
 """Blocks of which the sender is remembered until they are connected or refused."""
@@ -22,7 +25,8 @@ class Backlog:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._blocks: list[BlockReady] = []
+        self._blocks: list[tuple[BlockReady, int]] = []
+        """With the bytes of the body."""
         self._statements: list[StatementReceived] = []
         self._bytes = 0
         self._work = asyncio.Event()
@@ -32,8 +36,9 @@ class Backlog:
     def add(self, item: BlockReady | StatementReceived) -> None:
         """Queue one."""
         if isinstance(item, BlockReady):
-            self._blocks.append(item)
-            self._bytes += item.block.body.byte_count()
+            size = item.block.body.byte_count()
+            self._blocks.append((item, size))
+            self._bytes += size
             self._sources[item.block.hash] = item.peer
             while len(self._sources) > SOURCES_MAX:
                 self._sources.popitem(last=False)
@@ -43,11 +48,19 @@ class Backlog:
         self._work.set()
 
     async def take(self) -> tuple[list[BlockReady], list[StatementReceived]]:
-        """Wait for work and take all of it."""
+        """Wait for work; take the first blocks, up to `TAKE_BYTES_MAX`, and all statements."""
         await self._work.wait()
-        self._work.clear()
-        blocks, statements = self._blocks, self._statements
-        self._blocks, self._statements, self._bytes = [], [], 0
+        blocks, taken_bytes = list[BlockReady](), 0
+        for block, size in self._blocks:
+            if blocks and taken_bytes + size > TAKE_BYTES_MAX:
+                break
+            blocks.append(block)
+            taken_bytes += size
+        del self._blocks[: len(blocks)]
+        statements, self._statements = self._statements, []
+        self._bytes -= taken_bytes + sum(item.statement.size_bytes for item in statements)
+        if not self._blocks:
+            self._work.clear()
         self._room.set()
         return blocks, statements
 

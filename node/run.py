@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ..consensus.params import Genesis
+from .allocator import give_memory_back
 from .config import NodeConfig
 from .service import Addresses, Node, NodeKeys
 
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 def run_node(config: NodeConfig, genesis: Genesis, keys: NodeKeys) -> None:
     """Run a node until SIGTERM or SIGINT; raises as `Node.open` and `Node.run`."""
+    give_memory_back()
     with Node.open(config, genesis, keys) as node:
         asyncio.run(_serve(node))
 

@@ -1,0 +1,58 @@
+"""What waits for the chain's thread is taken in pieces, in order, and nobody reads on while too much waits."""
+
+import asyncio
+
+import pytest
+
+from facechain.node import backlog as module
+from facechain.node.backlog import Backlog
+from facechain.node.protocol.actions import BlockReady, StatementReceived
+from support.chain import SUBMITTER, ChainBuilder
+
+
+def ready(builder: ChainBuilder) -> BlockReady:
+    return BlockReady(peer=1, block=builder.mine([builder.batch(SUBMITTER, name=str(builder.height))]))
+
+
+async def test_blocks_are_taken_in_order_and_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = ChainBuilder()
+    items = [ready(builder) for _ in range(5)]
+    statement = StatementReceived(peer=1, statement=builder.batch(SUBMITTER, name="waits"))
+    largest = max(item.block.body.byte_count() for item in items)
+    monkeypatch.setattr(module, "TAKE_BYTES_MAX", 2 * largest)
+    backlog = Backlog()
+    for item in items:
+        backlog.add(item)
+    backlog.add(statement)
+    assert await backlog.take() == (items[:2], [statement])
+    assert await backlog.take() == (items[2:4], [])
+    assert await backlog.take() == (items[4:], [])
+    waiting = asyncio.create_task(backlog.take())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    backlog.add(items[0])
+    assert await waiting == ([items[0]], [])
+
+
+async def test_one_block_is_taken_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TAKE_BYTES_MAX", 1)
+    builder, backlog = ChainBuilder(), Backlog()
+    items = [ready(builder) for _ in range(2)]
+    for item in items:
+        backlog.add(item)
+    assert await backlog.take() == (items[:1], [])
+    assert await backlog.take() == (items[1:], [])
+
+
+async def test_readers_wait_while_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder, backlog = ChainBuilder(), Backlog()
+    items = [ready(builder) for _ in range(2)]
+    monkeypatch.setattr(module, "BACKLOG_BYTES_MAX", items[0].block.body.byte_count())
+    monkeypatch.setattr(module, "TAKE_BYTES_MAX", 1)
+    for item in items:
+        backlog.add(item)
+    reader = asyncio.create_task(backlog.room())
+    await asyncio.sleep(0)
+    assert not reader.done()
+    await backlog.take()
+    await reader
