@@ -208,7 +208,7 @@ def _many_outbound() -> None:
 
 DEFENCES: Final[dict[str, Change]] = {
     "scaled": together(
-        timeouts(handshake=3.0, ping_interval=1.0, pong=4.0, idle=6.0, send=4.0, connect=3.0),
+        timeouts(handshake=3.0, ping_interval=1.0, pong=9.0, idle=5.0, send=4.0, connect=3.0),
         limits(MAX_BANS=SCALED_BANS),
         _sync_limits(headers_timeout=1.5, body_timeout=1.5, body_timeout_max=6.0),
         _relay_limits(request_timeout=1.0),
@@ -262,7 +262,10 @@ DEFENCES: Final[dict[str, Change]] = {
     "horizon": limits(ADDRESS_HORIZON_SECONDS=1e12),
     "own-clock": _clock_follows_peers,
     # blocks
-    "work": patched("consensus.validation", meets_target=_yes),
+    "work": together(
+        patched("consensus.validation", meets_target=_yes),
+        patched("node.protocol.presync", meets_target=_yes),
+    ),
     "seals": together(
         patched("node.chainstate", check_seal=_nothing), patched("node.hub_inbox", _seals_are_valid=_yes)
     ),

@@ -8,7 +8,7 @@ from facechain.node.wire import messages as wire
 from facechain.node.wire.codec import encode
 from facechain.node.wire.limits import BAN_SECONDS, MAX_ANNOUNCERS, PROTOCOL_BAN_SECONDS
 from hostile.arena import Arena
-from hostile.attacker import Answer, Ended, raw_frame, silent
+from hostile.attacker import Ended, raw_frame, silent
 from hostile.defences import SCALED_BANS
 from hostile.registry import HELD, Seen, attack
 
@@ -137,10 +137,8 @@ async def ban_list_flood(arena: Arena) -> Seen:
 
 @attack(expects="idle-timeout", covers=("idle",), scaled=True, without="idle-time")
 async def silence(arena: Arena) -> Seen:
-    """A peer that says nothing after its handshake, not even a pong."""
-    everything = (wire.Ping, wire.GetHeaders, wire.GetBody, wire.GetStatements, wire.GetAddresses)
-    answers: dict[type, Answer] = dict.fromkeys(everything, silent)
-    peer = await arena.join(answers)
+    """A peer that says nothing once it was asked for headers, not even a pong."""
+    peer = await arena.join({wire.Ping: silent})
     return Seen(reason=await arena.reason(peer, 12))
 
 
@@ -162,6 +160,8 @@ async def slow_reader(arena: Arena) -> Seen:
     peers = []
     for _ in range(4):
         peer = await arena.join()
+        await peer.hear(wire.GetHeaders, 5)  # which it answers, so that it owes nothing
+        await asyncio.sleep(0.2)
         if peer.reading is not None:
             peer.reading.cancel()
         peer.socket.writer.transport.pause_reading()  # type: ignore[attr-defined]
