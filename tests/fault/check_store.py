@@ -128,8 +128,10 @@ def run_and_kill(folder: Path, script_file: Path, choice: random.Random) -> tupl
     ) as child:
         assert child.stdout is not None
         lines: list[str] = []
-        while len(lines) < wanted and (line := child.stdout.readline()):
+        steps = 0  # what it tells of refused statements comes in bursts, right after the start too
+        while steps < wanted and (line := child.stdout.readline()):
             lines.append(line)
+            steps += not line.startswith("drop")
         time.sleep(choice.random() * DELAY_SECONDS_MAX)
         child.send_signal(signal.SIGKILL)
         lines += child.stdout.readlines()

@@ -20,6 +20,7 @@ from facechain.node.chain_runner import open_tip
 from facechain.node.chainstate import ChainState
 from facechain.node.maintenance.prune import prune
 from facechain.node.mempool import DurableMempool
+from facechain.node.mempool.durable import CONFIRMED
 from facechain.node.store.errors import StoreError
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.port import Reader
@@ -100,7 +101,7 @@ def tell_kept(store: LmdbStore, pool: DurableMempool) -> None:
         kept = [Statement.decode(value) for _, value in reader.scan(Table.MEMPOOL)]
     for statement in kept:
         drop = pool.pool.dropped(statement.id)
-        if drop is not None:
+        if drop is not None and drop.code != CONFIRMED:
             say("drop", statement.leaf.hex(), drop.code)
 
 
