@@ -26,6 +26,7 @@ from .peer_link import PeerLink
 from .protocol.actions import Action, BlockReady, PeerId, Punish, Send, StatementReceived
 from .protocol.actions import Drop as DropPeer
 from .protocol.peer_clock import ClockOffsets
+from .protocol.peer_duplicates import newer_stays
 from .protocol.peer_entry import Endpoint
 from .protocol.peer_outbound import DialKind
 from .protocol.presync import SALT_BYTES, HeaderRules
@@ -36,10 +37,6 @@ from .wire.connection import Connection
 from .wire.faults import Reason, WireError
 
 DETAIL_CHARACTERS_MAX = 200
-
-CROSSING_SECONDS = 5.0
-"""Time within which both ends see two connections that cross. Beyond it they may not agree which one is newer, end both,
-and connect again."""
 
 _log = logging.getLogger(__name__)
 
@@ -167,16 +164,15 @@ class PeerHub:
         return next((link for link in self.links.values() if link.node_key == node_key), None)
 
     def _keeps_newer(self, connection: Connection, older: PeerLink) -> bool:
-        """Tell which of two connections to the same node stays, as both ends say.
-
-        The newer one: who opened it may have lost the older one long before this end hears of it. But of two that
-        crossed each other, opened by both ends at about the same time, the one that the smaller key opened.
-        """
-        is_old = time.monotonic() - older.since > CROSSING_SECONDS
-        if is_old or connection.inbound == (older.dialed is None):
-            return True
-        opener = connection.peer.node_key if connection.inbound else self._own_key
-        return opener == min(self._own_key, connection.peer.node_key)
+        """Tell whether a connection replaces an older one to the same node."""
+        peer = connection.peer.node_key
+        opener, other = (peer, self._own_key) if connection.inbound else (self._own_key, peer)
+        return newer_stays(
+            older_seconds=time.monotonic() - older.since,
+            same_way=connection.inbound == (older.dialed is None),
+            opener=opener,
+            other=other,
+        )
 
     def make_room(self, newcomer: Connection) -> bool:
         """Tell whether a proven inbound connection gets a place although all are taken; then another one ends."""

@@ -10,7 +10,7 @@ import pytest
 
 from facechain.consensus.params import Genesis
 from facechain.consensus.signing import NodeKey
-from facechain.node import hub
+from facechain.node.protocol import peer_duplicates
 from facechain.node.protocol.peer_entry import Endpoint
 from facechain.node.service import clock_ms
 from support.chain import make_genesis, seed
@@ -62,7 +62,7 @@ async def test_a_peer_that_comes_again_is_let_in_although_its_old_connection_is_
 async def test_of_two_that_both_ends_opened_the_smaller_key_s_stays_unless_the_other_is_old(
     tmp_path: Path, genesis: Genesis, names: tuple[str, str], is_old: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "CROSSING_SECONDS", 0.0 if is_old else 1e6)
+    monkeypatch.setattr(peer_duplicates, "CROSSING_SECONDS", 0.0 if is_old else 1e6)
     async with connected(tmp_path, genesis, names) as (first, second):
         host, port = "localhost", first.addresses.peer.port
         await second.node.peer_control.add(host, port)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from facechain.cli.errors import CheckFailedError
-from facechain.node.hub import CROSSING_SECONDS
+from facechain.node.protocol.peer_duplicates import CROSSING_SECONDS
 from facechain.node.wire.handshake import PROTOCOL_VERSIONS
 from netns import watch
 from netns.founding import Network

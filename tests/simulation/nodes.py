@@ -24,6 +24,7 @@ from facechain.node.mempool import DurableMempool, MempoolLimits, Submission
 from facechain.node.peer_link import OUTBOX_MESSAGES_MAX
 from facechain.node.peering import SAVE_SECONDS
 from facechain.node.protocol.actions import Action, BlockReady, Drop, PeerId, Punish, Send, StatementReceived
+from facechain.node.protocol.peer_duplicates import newer_stays
 from facechain.node.protocol.peer_outbound import DialKind
 from facechain.node.protocol.relay import Relay, RelayLimits
 from facechain.node.protocol.sync import HeaderRules, Synchronizer, SyncLimits
@@ -182,8 +183,7 @@ class SimNode(Writer):
         now = self.events.now
         link = Link(self._next_id + 1, side, Session(now), since=now, heard=now, pinged=now, kind=kind)
         older = next((item for item in self.links.values() if item.node_key == link.node_key), None)
-        opener = link.node_key if side.inbound else self.key
-        if self.doors.refuses(link) or (older is not None and opener != min(self.key, link.node_key)):
+        if self.doors.refuses(link) or (older is not None and not self._keeps_newer(link, older)):
             return False
         if side.inbound and older is None and not self.doors.has_room(self._make_room):
             return False
@@ -199,6 +199,15 @@ class SimNode(Writer):
             link.allowance.on_asked()
             self.perform([Send(link.id, wire.GetAddresses())])
         return True
+
+    def _keeps_newer(self, link: Link, older: Link) -> bool:
+        opener, other = (link.node_key, self.key) if link.side.inbound else (self.key, link.node_key)
+        return newer_stays(
+            older_seconds=link.since - older.since,
+            same_way=link.side.inbound == older.side.inbound,
+            opener=opener,
+            other=other,
+        )
 
     def _make_room(self, link: Link) -> None:
         self._end(link, Reason.TOO_MANY_CONNECTIONS, "another connection took this place")
