@@ -216,7 +216,7 @@ class Peer:
     identity: Identity
     answers: dict[type[Any], Answer] = field(default_factory=dict)
     seen: list[wire.Message] = field(default_factory=list)
-    sent_requests: int = 0
+    is_deaf: bool = False
 
     def __post_init__(self) -> None:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -308,8 +308,16 @@ class Peer:
         except (Ended, DecodeError, PeerFault):
             pass
         finally:
-            self._end(GONE)
-            self.socket.close()
+            if not self.is_deaf:
+                self._end(GONE)
+                self.socket.close()
+
+    def stop_listening(self) -> None:
+        """Read nothing more, and keep the connection open."""
+        self.is_deaf = True
+        self.socket.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        if self.reading is not None:
+            self.reading.cancel()
 
     async def _take(self, message: wire.Message) -> None:
         self.seen.append(message)

@@ -244,7 +244,6 @@ DEFENCES: Final[dict[str, Change]] = {
     "phases": patched("node.wire.session:Session", _check_phase=_nothing),
     "idle-time": timeouts(idle=FOR_EVER),
     "pong-time": timeouts(pong=FOR_EVER),
-    "send-time": timeouts(send=FOR_EVER),
     "close-time": timeouts(close=FOR_EVER),
     "connect-time": timeouts(connect=FOR_EVER),
     # who is let in
