@@ -196,7 +196,9 @@ class ZipSource:
                 data = file.read(max_bytes + 1)
         except UNPACK_ERRORS as error:
             raise BatchRejected(
-                self.describe(name), expected="a member that unpacks", got=str(error) or "damaged data"
+                self.describe(name),
+                expected="a member that unpacks",
+                got=str(error)[:NAME_SHOWN_MAX] or "damaged data",
             ) from error
         return _bounded(data, max_bytes, self.describe(name))
 

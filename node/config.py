@@ -230,17 +230,20 @@ def _read(key: str, value: object, place: str, base: Path, *, is_text: bool) -> 
     try:
         result = kind.read(kind.text(value) if is_text and isinstance(value, str) else value)
     except (ValueError, RuntimeError) as error:  # RuntimeError: a home directory (~user) that does not exist
-        got = repr(value)
-        shown = got if len(got) <= GOT_CHARACTERS_MAX else got[:GOT_CHARACTERS_MAX] + "…"
-        raise ConfigError(f"{place}: expected {kind.expected}, got {shown}") from error
+        raise ConfigError(f"{place}: expected {kind.expected}, got {_shown(value)}") from error
     return (base / result).absolute() if isinstance(result, Path) else result
 
 
 def _check_known(key: str, place: str, known: Mapping[str, object]) -> None:
     if key in known:
         return
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    raise ConfigError(f"{place}: expected a known setting, got {key!r}; did you mean {near[0]!r}?")
+    near = difflib.get_close_matches(key[:GOT_CHARACTERS_MAX], known, n=1, cutoff=0.0)
+    raise ConfigError(f"{place}: expected a known setting, got {_shown(key)}; did you mean {near[0]!r}?")
+
+
+def _shown(value: object) -> str:
+    got = repr(value)
+    return got if len(got) <= GOT_CHARACTERS_MAX else got[:GOT_CHARACTERS_MAX] + "…"
 
 
 def _toml(value: object) -> str:

@@ -86,14 +86,13 @@ def check(target: Target, data: bytes) -> bool:
     """
     if not tracemalloc.is_tracing():
         tracemalloc.start()
-    tracemalloc.reset_peak()
-    before, _ = tracemalloc.get_traced_memory()
-    value, refusal = _read(target, data)
-    _, peak = tracemalloc.get_traced_memory()
     allowed = target.multiple * len(data) + target.constant_bytes
-    if peak - before > allowed:
+    value, refusal, peak = _measured(target, data)
+    if peak > allowed:  # once more: what Python sets up at the first use of something does not count
+        value, refusal, peak = _measured(target, data)
+    if peak > allowed:
         raise Finding(
-            f"{target.name}: expected at most {allowed} bytes for an input of {len(data)}, got {peak - before}"
+            f"{target.name}: expected at most {allowed} bytes for an input of {len(data)}, got {peak}"
         )
     if refusal is not None:
         text = str(refusal)
@@ -105,6 +104,15 @@ def check(target: Target, data: bytes) -> bool:
         if again != data:
             raise Finding(f"{target.name}: expected the same bytes again, got {again.hex()}")
     return True
+
+
+def _measured(target: Target, data: bytes) -> tuple[object, Exception | None, int]:
+    """Read an input; return what came of it and the bytes that this took at most."""
+    tracemalloc.reset_peak()
+    before, _ = tracemalloc.get_traced_memory()
+    value, refusal = _read(target, data)
+    _, peak = tracemalloc.get_traced_memory()
+    return value, refusal, peak - before
 
 
 def _read(target: Target, data: bytes) -> tuple[object, Exception | None]:
