@@ -52,7 +52,7 @@ class CommandError(Exception):
         super().__init__(message)
         self.message = message
         self.expected = expected
-        self.got = got
+        self.got = _shortened(got)
         self.advice = advice
 
     def diagnostics(self) -> str:
@@ -67,6 +67,13 @@ class CommandError(Exception):
 
     def __str__(self) -> str:
         return self.diagnostics()
+
+
+def _shortened(got: object) -> object:
+    """Return what was got as it is, or the beginning of a long text: a file may hold anything."""
+    if isinstance(got, str) and len(got) > GOT_CHARACTERS_MAX:
+        return got[:GOT_CHARACTERS_MAX] + "…"
+    return got
 
 
 class NotFoundError(CommandError):
@@ -98,6 +105,8 @@ class RefusedError(CommandError):
 
     exit_code = ExitCode.REFUSED
 
+
+GOT_CHARACTERS_MAX: Final = 1_000
 
 EXTRAS: Final = {
     "torch": "producer",

@@ -6,6 +6,9 @@ FAILED = 2
 USAGE = 3
 REFUSED = 5
 
+GOT_CHARACTERS_MAX = 300
+"""What was got is shown up to here: a file may hold anything."""
+
 
 class ProducerError(Exception):
     """Base of everything the producer raises on purpose.
@@ -24,7 +27,7 @@ class ProducerError(Exception):
         super().__init__(message)
         self.message = message
         self.expected = expected
-        self.got = got
+        self.got = got if len(got) <= GOT_CHARACTERS_MAX else got[:GOT_CHARACTERS_MAX] + "…"
         self.hint = hint
 
     def __str__(self) -> str:

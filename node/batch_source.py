@@ -22,6 +22,9 @@ from .bounded_files import read_bounded
 FILES_MAX: Final = 2**21
 """Files in one source: twice the images of the largest batch part."""
 
+GOT_CHARACTERS_MAX: Final = 300
+"""What was got is shown up to here: an archive may hold anything."""
+
 NAME_SHOWN_MAX: Final = 300
 """Characters of a member's name in an error; an archive may say 65,535."""
 
@@ -47,10 +50,11 @@ class BatchRejected(Exception):
     code: Final = "batch-rejected"
 
     def __init__(self, what: str, *, expected: str, got: str, advice: str | None = None) -> None:
-        super().__init__(what, expected, got)
+        shown = got if len(got) <= GOT_CHARACTERS_MAX else got[:GOT_CHARACTERS_MAX] + "…"
+        super().__init__(what, expected, shown)
         self.what = what
         self.expected = expected
-        self.got = got
+        self.got = shown
         self.advice = advice
 
     def diagnostics(self) -> str:
@@ -198,7 +202,7 @@ class ZipSource:
             raise BatchRejected(
                 self.describe(name),
                 expected="a member that unpacks",
-                got=str(error)[:NAME_SHOWN_MAX] or "damaged data",
+                got=str(error) or "damaged data",
             ) from error
         return _bounded(data, max_bytes, self.describe(name))
 
