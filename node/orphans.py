@@ -10,19 +10,14 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from ..consensus.statement import Statement
-
-ORPHANS_MAX = 5_000
-"""Statements that may wait; the oldest are dropped first."""
-
-ORPHAN_BYTES_MAX = 32 * 2**20
-"""Bytes of statements that may wait; the oldest are dropped first."""
+from .wire.limits import MAX_ORPHAN_BYTES, MAX_ORPHANS
 
 
 class Orphans:
     """See the module's text. One thread at a time may change it; `get` may be called from another."""
 
-    def __init__(self, max_count: int = ORPHANS_MAX, max_bytes: int = ORPHAN_BYTES_MAX) -> None:
-        """Start empty."""
+    def __init__(self, max_count: int = MAX_ORPHANS, max_bytes: int = MAX_ORPHAN_BYTES) -> None:
+        """Start empty. When there are more, the oldest are dropped first."""
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._bytes = 0

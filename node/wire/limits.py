@@ -31,7 +31,8 @@ MAX_USER_AGENT_BYTES: Final = 64
 MAX_REASON_BYTES: Final = 64
 MAX_DETAIL_BYTES: Final = 256
 
-MAX_ORPHANS: Final = 100
+MAX_ORPHANS: Final = 5_000
+MAX_ORPHAN_BYTES: Final = 32 << 20
 MAX_IN_FLIGHT: Final = 6
 MAX_IN_FLIGHT_BYTES: Final = 64 << 20
 MAX_ANNOUNCERS: Final = 3
@@ -149,7 +150,10 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _protocol("user-agent", MAX_USER_AGENT_BYTES, "bytes", "user agent text of a Hello"),
     _protocol("reason", MAX_REASON_BYTES, "bytes", "reason code of a Disconnect"),
     _protocol("detail", MAX_DETAIL_BYTES, "bytes", "detail text of a Disconnect"),
-    _policy("orphans", MAX_ORPHANS, "items", "blocks kept whose parent is not known yet"),
+    _policy(
+        "orphans", MAX_ORPHANS, "items", "statements kept that wait for another one; the oldest go first"
+    ),
+    _policy("orphan-bytes", MAX_ORPHAN_BYTES, "bytes", "their encodings, together"),
     _policy("in-flight", MAX_IN_FLIGHT, "items", "body requests that one peer owes an answer to"),
     _policy("in-flight-bytes", MAX_IN_FLIGHT_BYTES, "bytes", "bodies under way from all peers together"),
     _policy(

@@ -13,11 +13,10 @@ from typing import Final
 
 from facechain.consensus.params import Genesis
 from facechain.node.chainstate import ChainState
-from facechain.node.orphans import ORPHAN_BYTES_MAX, ORPHANS_MAX
 from facechain.node.store.memory import MemoryStore
 from facechain.node.store.port import Store
 from facechain.node.store.schema import BUCKETS, Table
-from facechain.node.wire.limits import MAX_BANS, MAX_SCORED_PEERS
+from facechain.node.wire.limits import MAX_BANS, MAX_ORPHAN_BYTES, MAX_ORPHANS, MAX_SCORED_PEERS
 from support.reference import Reference, Rejected
 
 from .events import Violation
@@ -121,8 +120,8 @@ def bounds(node: SimNode) -> Sequence[tuple[str, int, int]]:
     new, tried = node.doors.book.counts
     window = SYNC_LIMITS.in_flight_per_peer
     return (
-        ("orphans", len(node.intake.orphans), ORPHANS_MAX),
-        ("orphan bytes", node.intake.orphans._bytes, ORPHAN_BYTES_MAX),
+        ("orphans", len(node.intake.orphans), MAX_ORPHANS),
+        ("orphan bytes", node.intake.orphans._bytes, MAX_ORPHAN_BYTES),
         ("pooled statements", len(pool), limits.statements + limits.returned_statements),
         ("headers without a body", len(node.chain.waiting.headers), node.chain.headers_limit),
         ("synchroniser's peers", len(peers), links),

@@ -201,7 +201,7 @@ async def holds(arena: Arena, sealed: SealedHeader) -> bool:
     return any(sealed.hash in item.locator for item in peer.all(wire.GetHeaders))
 
 
-@attack(expects=IGNORED, covers=("orphans",), quick=True)
+@attack(expects=IGNORED, quick=True)
 async def orphan_flood(arena: Arena) -> Seen:
     """Three thousand blocks whose parents nobody knows: none of them is kept."""
     mirror = await arena.learn()

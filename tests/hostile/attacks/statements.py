@@ -109,11 +109,12 @@ async def unneeded_statements(arena: Arena) -> Seen:
     return Seen(reason=reason or IGNORED, damage=f"{len(held)} of them are held" if held else "")
 
 
-@attack(expects=IGNORED)
+@attack(expects=IGNORED, covers=("orphans", "orphan-bytes"))
 async def sequence_gaps(arena: Arena) -> Seen:
-    """Two thousand statements of a true author whose first one never comes: they wait within their bound."""
+    """Six thousand statements of a true author whose first one never comes: they wait within their bound."""
     await arena.learn()
-    made = [arena.sign(INSIDE_AUTHOR, arena.note(), sequence=100_000 + number) for number in range(2_000)]
+    after = arena.mirror.sequence(INSIDE_AUTHOR) + 1
+    made = [arena.sign(INSIDE_AUTHOR, arena.note(), sequence=after + number) for number in range(6_000)]
     return await refused(arena, made)
 
 

@@ -179,6 +179,7 @@ USED: dict[str, Callable[[], float]] = {
 
 ELSEWHERE = {
     "orphans": "tests/unit/node/test_orphans.py",
+    "orphan-bytes": "tests/unit/node/test_orphans.py",
     "pace": "tests/unit/node/wire/test_session.py",
     "protected-group": "tests/unit/node/protocol/test_peer_eviction.py",
     "protected-ping": "tests/unit/node/protocol/test_peer_eviction.py",
