@@ -108,8 +108,11 @@ def test_changed_headers() -> None:
         unsolved = unsolved.with_nonce(unsolved.nonce + 1)
     sealed = seal_header(P0, pair.chain.network_id, unsolved).encode()
     assert pair.judge(sealed, body, "no work") == "high-hash"
-    for now, code in ((block.header.time_ms - 10_000, None), (block.header.time_ms - 10_001, "time-too-new")):
-        assert pair.judge_block(block, "clock", now=now) == code
+    for now_ms, code in (
+        (block.header.time_ms - 10_000, None),
+        (block.header.time_ms - 10_001, "time-too-new"),
+    ):
+        assert pair.judge_block(block, "clock", now=now_ms) == code
     for key in (S0, A0, STRANGER, VIEWER, P1, A2):
         found = pair.judge_block(pair.chain.forge(block.body.statements, key=key), "another sealer")
         assert found == "unauthorized-producer"

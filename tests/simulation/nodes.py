@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from facechain.consensus.block import Block, SealedHeader, seal_header
+from facechain.consensus.block import Block, seal_header
 from facechain.consensus.errors import ConsensusError, Temporary
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import Statement
@@ -36,6 +36,7 @@ from facechain.node.wire.faults import PeerFault, Reason
 from facechain.node.wire.limits import MAX_INVENTORY, Timeouts
 from facechain.node.wire.session import Session
 from support.chain import GENESIS_TIME_MS, solve
+from support.dispatch import hand_to_machines
 
 from .doors import Doors, Link
 from .events import MS, Violation
@@ -262,40 +263,15 @@ class SimNode(Writer):
             case _:
                 self.perform(self._dispatch(link, message))
 
-    def _dispatch(  # noqa: C901, PLR0911 - one case per message type
-        self, link: Link, message: wire.Message
-    ) -> list[Action]:
-        sync, relay, now, peer = self.sync, self.relay, self.events.now, link.id
+    def _dispatch(self, link: Link, message: wire.Message) -> list[Action]:
+        found = hand_to_machines(
+            self.sync, self.relay, link.id, message, now=self.events.now, now_ms=self.now_ms
+        )
+        if found is not None:
+            return found
         match message:
-            case wire.Status():
-                return sync.on_status(peer, message, now)
-            case wire.SendAnnouncements():
-                return sync.on_send_announcements(peer, message)
-            case wire.GetHeaders():
-                return sync.on_get_headers(peer, message)
-            case wire.Headers():
-                headers = [SealedHeader.decode(item) for item in message.sealed_headers]
-                return sync.on_headers(peer, headers, now=now, now_ms=self.now_ms)
-            case wire.GetBody():
-                return sync.on_get_body(peer, message)
-            case wire.BodyChunk():
-                return sync.on_body_chunk(peer, message, now)
-            case wire.AnnounceBlock():
-                return sync.on_announce_block(peer, message, now=now, now_ms=self.now_ms)
-            case wire.Inventory():
-                return relay.on_inventory(peer, message, now)
-            case wire.GetStatements():
-                return relay.on_get_statements(peer, message)
-            case wire.Statements():
-                actions, statements = relay.on_statements(peer, message.statements, now)
-                return actions + sync.on_statements(peer, statements, now)
-            case wire.NotFound():
-                actions = sync.on_not_found(peer, message, now)
-                if message.missing is wire.Missing.STATEMENT:
-                    actions += relay.on_not_found(peer, message, now)
-                return actions
             case wire.GetAddresses():
-                return [Send(peer, self.doors.answer(link))]
+                return [Send(link.id, self.doors.answer(link))]
             case wire.Addresses():
                 self.doors.on_addresses(link, message)
         return []

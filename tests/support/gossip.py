@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from facechain.consensus.block import Block, SealedHeader
+from facechain.consensus.block import Block
 from facechain.consensus.errors import ConsensusError
 from facechain.consensus.params import Genesis
 from facechain.consensus.statement import Statement
@@ -38,6 +38,7 @@ from facechain.node.wire.codec import decode, encode
 
 from .chain import GENESIS_TIME_MS
 from .chain import seed as seed_of
+from .dispatch import hand_to_machines
 
 FAR_FUTURE_MS = GENESIS_TIME_MS * 2
 
@@ -224,38 +225,8 @@ class Gossip:
         node = self.nodes[receiver]
         if sender not in node.peers:
             return
-        self.perform(node, self._dispatch(node, sender, decode(frame)))
-
-    def _dispatch(  # noqa: C901, PLR0911 - one case per message type
-        self, node: SimulatedNode, peer: int, message: wire.Message
-    ) -> list[Action]:
-        sync, relay, now = node.sync, node.relay, self.now
-        match message:
-            case wire.Status():
-                return sync.on_status(peer, message, now)
-            case wire.SendAnnouncements():
-                return sync.on_send_announcements(peer, message)
-            case wire.GetHeaders():
-                return sync.on_get_headers(peer, message)
-            case wire.Headers():
-                headers = [SealedHeader.decode(item) for item in message.sealed_headers]
-                return sync.on_headers(peer, headers, now=now, now_ms=self.now_ms)
-            case wire.GetBody():
-                return sync.on_get_body(peer, message)
-            case wire.BodyChunk():
-                return sync.on_body_chunk(peer, message, now)
-            case wire.AnnounceBlock():
-                return sync.on_announce_block(peer, message, now=now, now_ms=self.now_ms)
-            case wire.Inventory():
-                return relay.on_inventory(peer, message, now)
-            case wire.GetStatements():
-                return relay.on_get_statements(peer, message)
-            case wire.Statements():
-                actions, statements = relay.on_statements(peer, message.statements, now)
-                return actions + sync.on_statements(peer, statements, now)
-            case wire.NotFound():
-                actions = sync.on_not_found(peer, message, now)
-                if message.missing is wire.Missing.STATEMENT:
-                    actions += relay.on_not_found(peer, message, now)
-                return actions
-        raise AssertionError(f"no machine takes {message}")
+        message = decode(frame)
+        actions = hand_to_machines(node.sync, node.relay, sender, message, now=self.now, now_ms=self.now_ms)
+        if actions is None:
+            raise AssertionError(f"no machine takes {message}")
+        self.perform(node, actions)
