@@ -38,6 +38,7 @@ from .chain_update import ChainUpdate, Executed, InvalidBlock
 from .clock_watch import ClockWatch
 from .header_load import load_headers
 from .mempool.limits import KEEP_ROWS_BLOCKS
+from .meta_keys import BASE_KEY, CHECKPOINT_KEY, GENESIS_KEY, NETWORK_KEY, PRUNED_KEY
 from .sealing import check_sealer, find_wrongly_sealed
 from .self_check import Marks, StoreUnsound, check_genesis, check_tip, read_mark
 from .store.port import Store, Writer
@@ -57,17 +58,6 @@ GROUP_BYTES_MAX = 16 * 2**20
 
 HEADERS_WAITING_MAX = 200_000
 """Headers without a body that are held; past this, those of chains with less work than the tip are forgotten."""
-
-NETWORK_KEY = b"network"
-GENESIS_KEY = b"genesis"
-CHECKPOINT_KEY = b"checkpoint"
-"""Height of the highest checkpoint that was ever in force here: it outlives a reorganisation above it."""
-
-
-PRUNED_KEY = b"pruned"
-"""Height u64 below which bodies were dropped."""
-BASE_KEY = b"base"
-"""Height u64 of the snapshot that the store began with: there is no undo data at or below it."""
 
 
 class ChainMismatch(ConsensusError):

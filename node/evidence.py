@@ -29,7 +29,7 @@ from ..consensus.state import CHECKPOINT_KEY, prove_entry, prove_history, role_k
 from ..consensus.state_proof import EntryProof
 from ..consensus.statement import ABSENT, Statement
 from .chain_index import ChainReader, Place, RecordPlace
-from .chainstate import GENESIS_KEY
+from .meta_keys import GENESIS_KEY
 from .store.schema import Table
 
 MEASUREMENTS = frozenset({StageType.PRIVACY, StageType.EVALUATION})

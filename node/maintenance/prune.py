@@ -15,7 +15,8 @@ from typing import Final
 from ...consensus.block import Body, SealedHeader
 from ..block_store import StoreDamaged
 from ..chain_index import BODY_DECODE_BYTES_MAX, payload_rows
-from ..chainstate import GROUP_BLOCKS_MAX, PRUNED_KEY
+from ..chainstate import GROUP_BLOCKS_MAX
+from ..meta_keys import PRUNED_KEY
 from ..pruned_body import PRUNED_ROWS_KEY, PrunedBody, RowSum
 from ..store.lmdb_file import DATA_NAME
 from ..store.lmdb_store import LmdbStore

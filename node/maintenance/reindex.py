@@ -17,7 +17,8 @@ from ...consensus.params import Genesis
 from ...consensus.statement import Statement
 from ...consensus.validation import check_payload_hash
 from ..chain_index import BODY_DECODE_BYTES_MAX, HEADER_FLAG_BODY, HEADER_FLAG_INVALID, TIP_KEY
-from ..chainstate import CHECKPOINT_KEY, GENESIS_KEY, PRUNED_KEY, ChainState
+from ..chainstate import ChainState
+from ..meta_keys import CHECKPOINT_KEY, GENESIS_KEY, PRUNED_KEY
 from ..store.errors import StoreCorrupt
 from ..store.lmdb_file import DATA_NAME, check_file, find_damage
 from ..store.lmdb_store import LmdbStore

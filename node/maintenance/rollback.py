@@ -15,7 +15,8 @@ from ...consensus.block import SealedHeader
 from ...consensus.state import StateView
 from ..block_store import stored_block, write_disconnected
 from ..chain_index import HEADER_FLAG_INVALID, ChainReader
-from ..chainstate import BASE_KEY, CHECKPOINT_KEY, GROUP_BLOCKS_MAX, PRUNED_KEY
+from ..chainstate import GROUP_BLOCKS_MAX
+from ..meta_keys import BASE_KEY, CHECKPOINT_KEY, PRUNED_KEY
 from ..store.lmdb_store import LmdbStore
 from ..store.port import Reader, Store, Writer
 from ..store.schema import Table, height_key

@@ -28,7 +28,7 @@ from ...consensus.state import TREES, StateView, state_root, sub_roots
 from ...consensus.validation import check_body, check_header, check_seal
 from ..block_store import write_parts
 from ..chain_index import BODY_DECODE_BYTES_MAX, TIP_KEY, write_index
-from ..chainstate import BASE_KEY, CHECKPOINT_KEY, GENESIS_KEY, NETWORK_KEY, PRUNED_KEY
+from ..meta_keys import BASE_KEY, CHECKPOINT_KEY, GENESIS_KEY, NETWORK_KEY, PRUNED_KEY
 from ..store.lmdb_file import DATA_NAME
 from ..store.lmdb_store import LmdbStore
 from ..store.lock import InstanceLock

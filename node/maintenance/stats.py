@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..chain_index import TIP_KEY
-from ..chainstate import BASE_KEY, PRUNED_KEY
+from ..meta_keys import BASE_KEY, PRUNED_KEY
 from ..runs.directory import live_runs
 from ..store.lmdb_file import DATA_NAME
 from ..store.schema import SCHEMA_VERSION, Table

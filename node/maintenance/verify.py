@@ -15,7 +15,7 @@ from typing import Final
 
 from ...consensus.params import Genesis
 from ..chain_index import TIP_KEY
-from ..chainstate import BASE_KEY, CHECKPOINT_KEY, GENESIS_KEY, NETWORK_KEY, PRUNED_KEY
+from ..meta_keys import BASE_KEY, CHECKPOINT_KEY, GENESIS_KEY, NETWORK_KEY, PRUNED_KEY
 from ..pruned_body import PRUNED_ROWS_KEY
 from ..store.errors import StoreCorrupt
 from ..store.lmdb_file import DATA_NAME, check_file, find_damage

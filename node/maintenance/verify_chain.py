@@ -14,8 +14,8 @@ from ...consensus.statement import Statement
 from ...consensus.validation import check_body, check_header, check_payload_hash, check_seal, check_statement
 from ...consensus.work import meets_target
 from ..chain_index import BODY_DECODE_BYTES_MAX, HEADER_FLAG_BODY
-from ..chainstate import CHECKPOINT_KEY
 from ..header_load import FLAGS, ROW_BYTES
+from ..meta_keys import CHECKPOINT_KEY
 from ..pruned_body import PrunedBody
 from ..store.schema import Table, height_key
 from .damage import StoreDamage, at, check_same

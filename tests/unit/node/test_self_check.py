@@ -11,15 +11,9 @@ import pytest
 from facechain.consensus.kv import Bucket
 from facechain.node import self_check
 from facechain.node.chain_index import HEADER_FLAG_INVALID, TIP_KEY
-from facechain.node.chainstate import (
-    BASE_KEY,
-    CHECKPOINT_KEY,
-    GENESIS_KEY,
-    NETWORK_KEY,
-    PRUNED_KEY,
-    ChainState,
-)
+from facechain.node.chainstate import ChainState
 from facechain.node.maintenance.prune import prune
+from facechain.node.meta_keys import BASE_KEY, CHECKPOINT_KEY, GENESIS_KEY, NETWORK_KEY, PRUNED_KEY
 from facechain.node.self_check import StoreUnsound
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.memory import MemoryStore

@@ -8,7 +8,7 @@ import pytest
 
 from facechain.node.chain_index import ChainReader, Place
 from facechain.node.chain_runner import open_tip
-from facechain.node.chainstate import BASE_KEY, ChainState
+from facechain.node.chainstate import ChainState
 from facechain.node.data_dir import DataDir
 from facechain.node.maintenance.backup import back_up
 from facechain.node.maintenance.damage import MaintenanceRefused, StoreDamage
@@ -19,6 +19,7 @@ from facechain.node.maintenance.snapshot import export_snapshot, import_snapshot
 from facechain.node.maintenance.stats import read_stats
 from facechain.node.maintenance.verify import Level, verify_store
 from facechain.node.mempool import DurableMempool
+from facechain.node.meta_keys import BASE_KEY
 from facechain.node.store.errors import StoreLocked
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.port import Writer

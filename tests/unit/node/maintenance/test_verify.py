@@ -11,9 +11,9 @@ import pytest
 
 from facechain.consensus.kv import Bucket, Delta
 from facechain.node.chain_index import TIP_KEY
-from facechain.node.chainstate import CHECKPOINT_KEY, GENESIS_KEY, NETWORK_KEY
 from facechain.node.maintenance.damage import MaintenanceRefused, StoreDamage
 from facechain.node.maintenance.verify import Level, Verification, verify_store
+from facechain.node.meta_keys import CHECKPOINT_KEY, GENESIS_KEY, NETWORK_KEY
 from facechain.node.store.errors import StoreCorrupt, StoreLocked
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.port import Writer
