@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, get_type_hints
@@ -18,13 +18,23 @@ MAX_RESOLUTION = 256
 MIN_RESOLUTION = 8
 MAX_BATCH = 4096
 BASE_RESOLUTION = 4
+MAX_DEPTH = 16
+LEARNING_RATE_MAX = 1.0
+
+
+class Family(StrEnum):
+    """Kind of network."""
+
+    DCGAN = "dcgan"
+    RESIDUAL = "residual"
 
 
 class Norm(StrEnum):
-    """Normalisation layer of the generator."""
+    """Normalisation layer of a DCGAN generator; residual ones have none."""
 
     BATCH = "batch"
     GROUP = "group"
+    NONE = "none"
 
 
 class Init(StrEnum):
@@ -43,40 +53,54 @@ class LossKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorConfig:
-    """Shape of the generator: FC to 4x4, then one transposed convolution per doubling."""
+    """Shape of the generator: FC to 4x4, then up to the resolution by doublings."""
 
     resolution: int
     """Side of the square output, pixels; 4 times a power of two."""
     latent_dimension: int
     widths: tuple[int, ...]
-    """Channels at 4x4, 8x8, …; one entry per doubling, the last doubling goes to RGB."""
+    """Channels at 4x4, 8x8, …: up to half the resolution (DCGAN, whose last doubling goes to RGB) or up to all of it."""
     attention: tuple[int, ...]
     """Resolutions that are followed by a self-attention layer."""
     norm: Norm
     init: Init
+    family: Family = Family.DCGAN
+    depth: int = 1
+    """Residual blocks at each resolution; nothing to a DCGAN."""
 
     def __post_init__(self) -> None:
-        _check_resolution(self.resolution, len(self.widths))
-        for side in self.attention:
-            if side >= self.resolution or side < BASE_RESOLUTION:
-                raise ConfigError(
-                    "attention outside the generator",
-                    expected=f"resolutions from {BASE_RESOLUTION} below {self.resolution}",
-                    got=str(side),
-                )
+        _check_resolution(self.resolution, _doublings(self.family, self.widths))
+        _check_layers(self.resolution, self.attention, self.depth)
+        if (self.family is Family.RESIDUAL) != (self.norm is Norm.NONE):
+            raise ConfigError(
+                "normalisation of the generator",
+                expected="none for the residual family, batch or group for dcgan",
+                got=f"{self.norm} for {self.family}",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscriminatorConfig:
-    """Shape of the discriminator: one strided convolution per halving, then FC to one score."""
+    """Shape of the discriminator: by halvings down to 4x4, then FC to one score."""
 
     resolution: int
     widths: tuple[int, ...]
+    """Channels from half the resolution (DCGAN) or all of it (residual) down to 4x4."""
     leak: float
     init: Init
+    family: Family = Family.DCGAN
+    depth: int = 1
+    """Residual blocks at each resolution; nothing to a DCGAN."""
+    attention: tuple[int, ...] = ()
+    """Resolutions that are followed by a self-attention layer; residual family only."""
 
     def __post_init__(self) -> None:
-        _check_resolution(self.resolution, len(self.widths))
+        _check_resolution(self.resolution, _doublings(self.family, self.widths))
+        _check_layers(self.resolution, self.attention, self.depth)
+        if self.attention and self.family is Family.DCGAN:
+            raise ConfigError(
+                "attention in the discriminator", expected="the residual family", got=str(self.family)
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +118,11 @@ class LossConfig:
     penalty_interval: int = 1
     """The penalties are taken every so many steps, and weighted by as much (lazy)."""
 
+    @property
+    def penalised(self) -> bool:
+        """Whether R1 + R2 are taken at all."""
+        return self.penalty_start > 0 or self.penalty_end > 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
@@ -103,6 +132,20 @@ class OptimizerConfig:
     learning_rate_end: float
     beta1: float
     beta2: float
+    beta2_end: float = 0.0
+    """The second moment's decay moves from beta2 to this by the end of the schedule; 0: it stays."""
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2", "beta2_end"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"optimizer.{name}", expected="0 <= x < 1", got=str(getattr(self, name)))
+        for name in ("learning_rate", "learning_rate_end"):
+            if not 0 < getattr(self, name) <= LEARNING_RATE_MAX:
+                raise ConfigError(
+                    f"optimizer.{name}",
+                    expected=f"0 < x <= {LEARNING_RATE_MAX}",
+                    got=str(getattr(self, name)),
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +159,7 @@ class TrainingConfig:
     optimizer: OptimizerConfig
     batch: int
     total_images: int
-    """Images shown to the discriminator when the run is over (also the schedule's length)."""
+    """Images shown to the discriminator when the run is over."""
     flip: bool
     ema_half_life_images: int
     """Half-life of the averaged generator; 0 switches the average off."""
@@ -124,6 +167,8 @@ class TrainingConfig:
     """Early half-life is at most this share of the images seen."""
     bf16: bool
     seed: int
+    schedule_images: int = 0
+    """Learning rate, penalty and β₂ reach their ends after so many images; 0: at the end of the run."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= MAX_BATCH:
@@ -147,6 +192,22 @@ class TrainingConfig:
         return self.total_images // self.batch
 
 
+def _doublings(family: Family, widths: tuple[int, ...]) -> int:
+    return len(widths) - 1 if family is Family.RESIDUAL else len(widths)
+
+
+def _check_layers(resolution: int, attention: tuple[int, ...], depth: int) -> None:
+    for side in attention:
+        if side >= resolution or side < BASE_RESOLUTION:
+            raise ConfigError(
+                "attention outside the network",
+                expected=f"resolutions from {BASE_RESOLUTION} below {resolution}",
+                got=str(side),
+            )
+    if not 1 <= depth <= MAX_DEPTH:
+        raise ConfigError("residual blocks", expected=f"1..{MAX_DEPTH}", got=str(depth))
+
+
 def _check_resolution(resolution: int, doublings: int) -> None:
     if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
         raise ConfigError("resolution", expected=f"{MIN_RESOLUTION}..{MAX_RESOLUTION}", got=str(resolution))
@@ -164,32 +225,81 @@ def to_json(config: TrainingConfig) -> str:
 
 
 def from_json(text: str) -> TrainingConfig:
-    """Read what `to_json` wrote; unknown or missing fields raise `ConfigError`."""
+    """Read what `to_json` wrote, now or before fields with defaults came.
+
+    Unknown fields and missing ones without a default raise `ConfigError`.
+    """
     try:
         loaded: object = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError("configuration is not JSON", got=str(error)) from error
-    return TrainingConfig(**_fields(TrainingConfig, loaded))
+    return TrainingConfig(**read_fields(TrainingConfig, loaded))
 
 
-def _fields(kind: type, loaded: object) -> dict[str, Any]:
+def override(config: TrainingConfig, assignments: Sequence[str]) -> TrainingConfig:
+    """Return `config` with fields replaced by `part.field=value`; values are JSON, or plain words.
+
+    All are applied before the whole is checked, so that fields which depend on each other can change together.
+
+    Raises:
+        ConfigError: no assignment, no such field, or a value that does not fit.
+    """
+    fields: dict[str, Any] = json.loads(to_json(config))
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        if not separator:
+            raise ConfigError("not an assignment", expected="FIELD=VALUE", got=assignment)
+        *parts, last = path.strip().split(".")
+        target: Any = fields
+        for part in parts:
+            target = target.get(part) if isinstance(target, dict) else None
+        if not isinstance(target, dict) or last not in target or isinstance(target[last], dict):
+            raise ConfigError("no such field", expected=", ".join(_leaves(fields)), got=path)
+        target[last] = _read_value(text)
+    return from_json(json.dumps(fields))
+
+
+def _leaves(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name, value in sorted(fields.items()):
+        if isinstance(value, dict):
+            found += _leaves(value, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+def _read_value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def read_fields(kind: type, loaded: object) -> dict[str, Any]:
+    """Arguments of the frozen dataclass `kind` from decoded JSON.
+
+    Raises:
+        ConfigError: a field is unknown, missing, or of another type.
+    """
     if not isinstance(loaded, Mapping):
         raise ConfigError(f"{kind.__name__} must be an object", got=type(loaded).__name__)
     hints = get_type_hints(kind)
+    optional = {item.name for item in dataclasses.fields(kind) if item.default is not dataclasses.MISSING}
     unknown = sorted(set(loaded) - set(hints))
-    missing = sorted(set(hints) - set(loaded))
+    missing = sorted(set(hints) - set(loaded) - optional)
     if unknown or missing:
         raise ConfigError(
             f"fields of {kind.__name__}",
             expected=", ".join(sorted(hints)),
             got=f"unknown {unknown}, missing {missing}",
         )
-    return {name: _value(name, hints[name], loaded[name]) for name in hints}
+    return {name: _value(name, hints[name], loaded[name]) for name in hints if name in loaded}
 
 
 def _value(name: str, hint: object, value: object) -> object:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return hint(**_fields(hint, value))
+        return hint(**read_fields(hint, value))
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         try:
             return hint(str(value))
