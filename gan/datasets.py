@@ -88,13 +88,13 @@ def open_dataset(path: Path, *, resolution: int | None, progress: Progress | Non
     frames: list[Pixels] = []
     digest = hashlib.sha256()
     labels: dict[str, str] = _celeba_identities(path) if path.is_dir() else {}
-    for name, data in _checked_entries(path):
+    for name, data in read_entries(path):
         if PurePosixPath(name).name == LABELS_NAME:
             labels.update(_read_labels(name, data))
             continue
         if len(frames) >= MAX_IMAGES:
             raise DatasetError("too many images", expected=f"at most {MAX_IMAGES}", got="more")
-        frames.append(_decode(name, data, resolution))
+        frames.append(decode_image(name, data, resolution))
         if frames[-1].shape != frames[0].shape:
             raise DatasetError(
                 f"{name} differs in size", expected=str(frames[0].shape[:2]), got=str(frames[-1].shape[:2])
@@ -130,8 +130,12 @@ def _unit_hash(key: str) -> float:
     return int.from_bytes(hashlib.sha256(b"holdout/" + key.encode()).digest()[:6], "big") / 2**48
 
 
-def _checked_entries(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The entries, with every way in which an archive can be broken turned into one error."""
+def read_entries(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of the images and label tables in a folder or an archive, archives inside included.
+
+    Raises:
+        DatasetError: whatever way the archive is broken in, or an entry is larger than its limit.
+    """
     try:
         yield from _entries(path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
@@ -192,7 +196,12 @@ def _zip_entries(archive: zipfile.ZipFile, *, prefix: str, depth: int) -> Iterat
                 yield from _zip_entries(inner, prefix=f"{prefix}{name}/", depth=depth + 1)
 
 
-def _decode(name: str, data: bytes, resolution: int | None) -> Pixels:
+def decode_image(name: str, data: bytes, resolution: int | None) -> Pixels:
+    """One file as (H, W, 3) uint8; with a resolution its central square, resized.
+
+    Raises:
+        DatasetError: it is no image, or too large.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_SOURCE_PIXELS:
