@@ -12,11 +12,19 @@ import heapq
 import random
 from collections.abc import Callable
 from itertools import count
-from typing import Final, TextIO
+from typing import Final, Protocol, TextIO
 
 Action = Callable[[], None]
 
 MS: Final = 1_000
+
+
+class Process(Protocol):
+    """What is known of a process wherever it runs."""
+
+    name: str
+    skew_ms: int
+    """How much its clock is off."""
 
 
 class Violation(Exception):
@@ -29,12 +37,15 @@ class Scheduler:
     def __init__(self, seed: int, sink: TextIO | None = None) -> None:
         """Draw from `seed`; every line of the trace also goes to `sink`."""
         self.now = 0.0
+        self.process: Process | None = None
+        """The process that runs at this moment."""
         self.random = random.Random(seed)
         self.events = 0
         self._sink = sink
         self._hash = hashlib.sha256()
         self._order = count()
         self._heap: list[tuple[float, int, Action]] = []
+        self._failure: Violation | None = None
 
     def after(self, delay: float, action: Action) -> None:
         """Plan an event."""
@@ -46,7 +57,13 @@ class Scheduler:
             self.now, _, action = heapq.heappop(self._heap)
             self.events += 1
             action()
+            if self._failure is not None:
+                raise self._failure
         self.now = until
+
+    def fail(self, violation: Violation) -> None:
+        """End the run after this event: what a node catches of its own faults is seen all the same."""
+        self._failure = self._failure or violation
 
     def exponential(self, mean: float) -> float:
         """Draw the time until something that happens every `mean` seconds."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from .links import Host
-from .nodes import SimNode
+from .nodes import DISK_SECONDS, SimNode
 
 if TYPE_CHECKING:
     from .world import World
@@ -64,7 +64,7 @@ class Faults:
         for cut in self._cuts:
             self._mend(cut)
         for node in self._world.nodes:
-            node.disk_seconds = 0.004
+            node.disk_seconds = DISK_SECONDS
             if node.frozen:
                 node.thaw()
 
@@ -188,5 +188,5 @@ class Faults:
     def slow_disk(self) -> None:
         """Let every commit of a node take long from now on."""
         node = self._world.events.random.choice(self._world.nodes)
-        node.disk_seconds = self._world.events.random.choice((0.004, 0.1, 0.5))
+        node.disk_seconds = self._world.events.random.choice((DISK_SECONDS, 0.1, 0.5))
         self._world.events.note("disk", node.name, node.disk_seconds)

@@ -26,9 +26,10 @@ from facechain.node.wire.codec import decode, encode
 from facechain.node.wire.faults import PeerFault
 from support.chain import solve
 
+from .ambient import START_MS
 from .events import Violation
 from .links import Host, Side
-from .nodes import START_MS, SimNode
+from .nodes import SimNode
 
 if TYPE_CHECKING:
     from .attack import Attack
@@ -66,7 +67,7 @@ class Hostile(Host):
 
     def visit(self) -> None:
         """Connect to somebody, under a new name if everybody banned the old one."""
-        honest = [node for node in self.world.running if not node.doors.is_banned(self.key)]
+        honest = [node for node in self.world.running if not node.is_banned(self.key)]
         if not honest:
             self.identities += 1
             self.key = _identity(self.number, self.identities)
@@ -127,7 +128,10 @@ class Hostile(Host):
 
     def learn(self, node: SimNode) -> None:
         """Copy the active chain of a node."""
-        fuse, node.fuse = node.fuse, None
+        with node.aside():
+            self._learn(node)
+
+    def _learn(self, node: SimNode) -> None:
         new = []
         for item in node.chain.tree.tip.ancestors():
             known = self.chain.tree.get(item.hash)
@@ -138,7 +142,6 @@ class Hostile(Host):
             block = node.chain.block(block_hash)
             if block is not None:
                 self.chain.accept_block(block, now_ms=2 * self.now_ms)
-        node.fuse = fuse
 
     def statement(self, *, ahead: int = 0, note: str = "", sequence: int | None = None) -> Statement:
         """Sign a statement with the next sequence of its chain, one that is ahead of it, or a certain one."""

@@ -23,6 +23,10 @@ Endpoint = tuple[str, int]
 RETRANSMIT_SECONDS: Final = 0.25
 CONNECT_SECONDS: Final = 10.0
 """After which a try to connect over a cut path is given up."""
+FIRST_PORT: Final = 32_768
+"""Hosts connect from ports from here on."""
+WINDOW_BYTES: Final = 65_536
+"""What the sockets of both ends hold for a reader that does not read; a sender waits from there on."""
 
 
 class Crash(BaseException):
@@ -43,6 +47,11 @@ class Path:
 class Host:
     """A process on the network; `life` counts its starts, so that nothing of an earlier one goes on."""
 
+    wire_version = 2
+    """Highest version of the wire protocol that it speaks."""
+    reads_at_once = True
+    """Whether a frame is read as soon as it is there; else the host says so when it has read one (`Side.consume`)."""
+
     def __init__(self, events: Scheduler, name: str, endpoint: Endpoint, key: bytes) -> None:
         self.events = events
         self.name = name
@@ -51,6 +60,7 @@ class Host:
         self.life = 0
         self.up = False
         self.frozen = False
+        self.skew_ms = 0
         self.disturbed = 0.0
         """When it last crashed or stood still."""
         self._deferred: deque[tuple[int, Action]] = deque()
@@ -66,10 +76,14 @@ class Host:
         if self.frozen:
             self._deferred.append((life, action))
             return
+        before, self.events.process = self.events.process, self
         try:
             action()
         except Crash:
-            self.on_crash()
+            if life == self.life and self.up:
+                self.on_crash()
+        finally:
+            self.events.process = before
 
     def freeze(self) -> None:
         """Stand still, as after SIGSTOP."""
@@ -99,6 +113,9 @@ class Host:
         """The connection ended, not by this host's own wish."""
         raise NotImplementedError
 
+    def on_room(self, side: Side) -> None:
+        """The other end read some of what this one had sent."""
+
 
 @dataclass(slots=True, eq=False)
 class Side:
@@ -111,10 +128,14 @@ class Side:
     dialed: Endpoint | None
     path: Path
     network: Network
+    remote_port: int
+    """Port of the other end of the socket."""
     open: bool = True
     other: Side = field(init=False)
     under_way: deque[tuple[float, bytes | None]] = field(default_factory=deque)
     """Frames towards the other end and when they are there, in order (None is the end of the stream)."""
+    unread_bytes: int = 0
+    """Sent by this end, and not yet read by the other one."""
 
     @property
     def inbound(self) -> bool:
@@ -124,7 +145,23 @@ class Side:
     def send(self, frame: bytes) -> None:
         """Send a frame."""
         if self.open:
+            self.unread_bytes += len(frame)
             self.network.transmit(self, frame)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a sender has to wait until the other end reads."""
+        return self.open and self.unread_bytes > WINDOW_BYTES
+
+    def consume(self, size: int) -> None:
+        """Say that this end read so many bytes."""
+        sender, was_full = self.other, self.other.is_full
+        sender.unread_bytes -= size
+        if was_full and not sender.is_full:
+            sender.host.events.after(
+                self.path.latency,
+                partial(sender.host.enter, sender.life, partial(sender.host.on_room, sender)),
+            )
 
     def close(self, last: bytes | None = None) -> None:
         """Send a last frame and the end of the stream; nothing arrives here any more."""
@@ -154,6 +191,8 @@ class Network:
         self.sides: dict[Side, None] = {}
         """Ends of connections that are open, in the order in which they were opened."""
         self.frames = 0
+        self._ports = 0
+        """Connections that were opened so far: each is made from a port of its own."""
 
     def add(self, host: Host) -> None:
         """Give a host its address."""
@@ -220,10 +259,25 @@ class Network:
         if not host.up or host.frozen or self.is_cut(caller, host):
             done(None)
             return
+        self._ports += 1
         here = Side(
-            host=caller, key=caller.key, life=caller.life, dialed=host.endpoint, path=path, network=self
+            host=caller,
+            key=caller.key,
+            life=caller.life,
+            dialed=host.endpoint,
+            path=path,
+            network=self,
+            remote_port=host.endpoint[1],
         )
-        there = Side(host=host, key=host.key, life=host.life, dialed=None, path=path, network=self)
+        there = Side(
+            host=host,
+            key=host.key,
+            life=host.life,
+            dialed=None,
+            path=path,
+            network=self,
+            remote_port=FIRST_PORT + self._ports % FIRST_PORT,
+        )
         here.other, there.other = there, here
         self.sides[here] = self.sides[there] = None
         self._events.note("open", caller.name, host.name)
@@ -295,6 +349,8 @@ class Network:
             self._events.note(
                 "frame", receiver.other.host.name, receiver.host.name, frame[:1].hex(), len(frame)
             )
+            if receiver.host.reads_at_once:
+                receiver.consume(len(frame))
             receiver.host.on_frame(receiver, frame)
 
 

@@ -19,8 +19,9 @@ from facechain.node.store.schema import BUCKETS, Table
 from facechain.node.wire.limits import MAX_BANS, MAX_ORPHAN_BYTES, MAX_ORPHANS, MAX_SCORED_PEERS
 from support.reference import Reference, Rejected
 
+from .ambient import RELAY_LIMITS, SYNC_LIMITS
 from .events import Violation
-from .nodes import RELAY_LIMITS, SYNC_LIMITS, SimNode
+from .nodes import SimNode
 
 OWN_TABLES: Final = frozenset(
     {
@@ -53,7 +54,10 @@ class Oracle:
 
     def check_tip(self, node: SimNode) -> None:
         """Put every block of a node's active chain that is new through the second implementation."""
-        fuse, node.fuse = node.fuse, None
+        with node.aside():
+            self._check_line(node)
+
+    def _check_line(self, node: SimNode) -> None:
         new = []
         for item in node.chain.tree.tip.ancestors():
             if item.hash in self._chains:
@@ -71,7 +75,6 @@ class Oracle:
             if chain.chainwork != item.chainwork:
                 raise Violation(f"{node.name} counts work {item.chainwork}, expected {chain.chainwork}")
             self._chains[item.hash] = chain
-        node.fuse = fuse
 
     def replay(self, node: SimNode) -> str:
         """Return the state hash of a fresh node that is given nothing but a node's active chain."""
@@ -116,8 +119,8 @@ def bounds(node: SimNode) -> Sequence[tuple[str, int, int]]:
     sync, relay, pool, tree = node.sync, node.relay, node.mempool.pool, node.chain.tree
     limits, links = node.mempool.pool.limits, len(node.links)
     peers, others = list(sync._peers.values()), list(relay._peers.values())
-    policy = node.doors.book.policy
-    new, tried = node.doors.book.counts
+    policy = node.book.policy
+    new, tried = node.book.counts
     window = SYNC_LIMITS.in_flight_per_peer
     return (
         ("orphans", len(node.intake.orphans), MAX_ORPHANS),
@@ -136,12 +139,12 @@ def bounds(node: SimNode) -> Sequence[tuple[str, int, int]]:
         ("announcements to a peer", max((len(item.announce) for item in others), default=0), _announce_max(node)),
         ("requests to a peer", max((len(item.groups) for item in others), default=0), RELAY_LIMITS.groups_per_peer),
         ("statements asked for", len(relay._asked), links * RELAY_LIMITS.groups_per_peer * RELAY_LIMITS.request_size),
-        ("statements being checked", len(relay._checking), len(node.statements) + 1_000),
+        ("statements being checked", len(relay._checking), len(node.node.hub.work.backlog._statements) + 1_000),
         ("new addresses", new, policy.new_buckets * policy.slots),
         ("tried addresses", tried, policy.tried_buckets * policy.slots),
-        ("bans", len(node.doors.bans), MAX_BANS),
-        ("scored peers", len(node.doors.bans._offences), MAX_SCORED_PEERS),
-        ("discouraged addresses", len(node.doors.bans._discouraged), MAX_SCORED_PEERS),
+        ("bans", len(node.bans), MAX_BANS),
+        ("scored peers", len(node.bans._offences), MAX_SCORED_PEERS),
+        ("discouraged addresses", len(node.bans._discouraged), MAX_SCORED_PEERS),
         ("kept rows", len(node.mempool._rows), limits.statements + 2 * limits.returned_statements),
     )  # fmt: skip
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import multiprocessing
 import os
 import subprocess
@@ -48,8 +47,6 @@ class Outcome:
 
 def simulate(seed: int, trace: Path | None = None) -> Outcome:
     """Run one seed; a fault of the node counts as a violation like any other."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # of a run's length: other tests of the process read the log
     violation = ""
     with open(trace or os.devnull, "w", encoding="utf-8") as sink:  # noqa: PTH123 - os.devnull is no path of ours
         world = World(seed, sink if trace else None)
@@ -59,8 +56,6 @@ def simulate(seed: int, trace: Path | None = None) -> Outcome:
             violation = str(error)
         except Exception:  # noqa: BLE001 - whatever the node raises is what is looked for
             violation = traceback.format_exc()
-        finally:
-            logging.disable(before)
     return Outcome(
         seed=seed,
         trace_hash=world.events.trace_hash,

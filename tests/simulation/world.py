@@ -20,10 +20,11 @@ from facechain.consensus.statement import Statement, sign_statement
 from facechain.node.mempool import MempoolLimits, Submission
 from support.chain import keys, make_batch, make_genesis, seed
 
+from .ambient import installed, listening
 from .events import Action, Scheduler, Violation
 from .faults import Faults
 from .hostile import VISIT_SECONDS, Hostile
-from .links import Host, Network
+from .links import Network
 from .nodes import SimNode
 from .oracle import Oracle, check_bounds, check_states, state_hash
 
@@ -125,6 +126,7 @@ class World:
         self.faults = 0
         self._tips: dict[str, bytes] = {}
         self.nodes = [self._node(number) for number in range(self.shape.honest)]
+        self.by_key = {node.key: node for node in self.nodes}
         self.hostile = [self._hostile(number) for number in range(self.shape.hostile)]
         self.offences: Counter[str] = Counter()
         self.bans: Counter[str] = Counter()
@@ -139,7 +141,6 @@ class World:
             number,
             mining_key=HONEST_KEYS[number],
             manual=[(f"10.{other}.0.1", 9735) for other in known],
-            pool_limits=MempoolLimits(statements=self.shape.pool_statements),
         )
         self.network.add(node)
         return node
@@ -172,10 +173,12 @@ class World:
         for hostile in self.hostile:
             hostile.on_mined(block)
 
-    def on_offence(self, node: SimNode, other: Host, reason: str, detail: str, *, is_ban: bool) -> None:
+    def on_offence(
+        self, node: SimNode, honest: SimNode | None, reason: str, detail: str, *, is_ban: bool
+    ) -> None:
         """A node punishes a peer: never an honest one."""
-        if isinstance(other, SimNode):
-            raise Violation(f"{node.name} punished the honest {other.name}: {reason}: {detail}")
+        if honest is not None:
+            self.events.fail(Violation(f"{node.name} punished the honest {honest.name}: {reason}: {detail}"))
         self.bans[reason] += is_ban
 
     def on_crash(self, node: SimNode) -> None:
@@ -235,6 +238,15 @@ class World:
 
     def run(self) -> None:
         """Let all three parts happen; raises Violation."""
+        limits = MempoolLimits(statements=self.shape.pool_statements)
+        with installed(self.events, limits), listening(self.events):
+            try:
+                self._run()
+            finally:
+                for node in self.nodes:
+                    node.bury()
+
+    def _run(self) -> None:
         self.events.note("shape", self.shape)
         for node in self.nodes:
             self.events.after(self.events.random.uniform(0, 5), partial(self.start, node))
