@@ -36,7 +36,7 @@ from .payloads import (
     ViewGrant,
 )
 from .retarget import fixed_bits
-from .state import MAX_INTERVALS, OPEN_END, ProposalEntry, RoleEntry, StageEntry, State, StateView
+from .state import MAX_INTERVALS, OPEN_END, FixedView, ProposalEntry, RoleEntry, StageEntry, State, StateView
 from .statement import ABSENT, Statement
 from .upgrade import FIRST_VERSION
 
@@ -61,9 +61,9 @@ class Transition:
         """Start block ``height`` on the state after its parent, whose hash enters the history."""
         self.params = params
         self.height = height
-        self.parent = StateView(reader)
+        self.parent: StateView = FixedView(reader)
         self.state = State(reader)
-        self.state.append_history(parent_hash)
+        self._parent_hash = parent_hash
 
     def add(self, checked: Checked) -> None:
         """Apply one statement.
@@ -76,6 +76,25 @@ class Transition:
         self.check_standing(statement)
         self.state.put_sequence(statement.author, statement.sequence + 1)
         _EFFECTS[statement.kind](self, statement, checked.payload)
+
+    def attempt(self, checked: Checked) -> None:
+        """Apply one statement, or leave everything as it was.
+
+        Raises:
+            RuleViolation: the statement breaks a rule.
+        """
+        whole = self.state
+        self.state = State(whole.overlay)
+        try:
+            self.add(checked)
+            whole.overlay.take(self.state.overlay)
+        finally:
+            self.state = whole
+
+    def _complete_history(self) -> None:
+        """Enter the parent's hash, once: most statements are tried without need of it."""
+        if self.state.history_size() < self.height:
+            self.state.append_history(self._parent_hash)
 
     def check_standing(self, statement: Statement) -> None:
         """Check expiry, authority and sequence of a statement, without applying it."""
@@ -103,6 +122,7 @@ class Transition:
 
     def finish(self) -> tuple[Delta, bytes]:
         """Return all changes, trees included, and the state root after the block."""
+        self._complete_history()
         root = self.state.root()
         return self.state.overlay.delta(), root
 
@@ -271,6 +291,7 @@ class Transition:
 
     def checkpoint(self, statement: Statement, payload: Checkpoint) -> None:
         """Count an endorsement of one of this block's ancestors."""
+        self._complete_history()
         leaf = self.state.overlay.get(Bucket.HISTORY, node_key(0, payload.height))
         if leaf != merkle.leaf_hash(payload.block_hash):
             raise RuleViolation(

@@ -61,6 +61,10 @@ def unpack(
     """
     if len(data) > max_bytes:
         raise DecodeError("structure", expected=f"at most {max_bytes} bytes", got=f"{len(data)} bytes")
+    if max_items <= MAX_ITEMS_DEFAULT:
+        quick = _unpack_quickly(data, max_items, max_depth)
+        if quick is not None:
+            return quick
     reader = _Reader(data, max_items)
     value = reader.value(max_depth)
     if reader.position != len(data):
@@ -68,6 +72,45 @@ def unpack(
             "structure", expected=f"{reader.position} bytes", got=f"{len(data) - reader.position} more bytes"
         )
     return value
+
+
+_PLAIN = frozenset((int, bytes, bool, str, type(None)))
+
+
+def _unpack_quickly(data: bytes, max_items: int, max_depth: int) -> Value:
+    """Decode with the library; None for whatever is not surely canonical: `_Reader` decides and tells why.
+
+    What the library packs is the shortest form, so a value that packs to the same bytes was written in it.
+    Only for few items: the library makes room for all that an array claims to hold before it reads them.
+    """
+    try:
+        value: Value = msgpack.unpackb(data, max_array_len=max_items, max_map_len=0, max_ext_len=0)
+        if not _is_plain(value, max_items, max_depth) or pack(value) != data:
+            return None
+    except (ValueError, OverflowError):
+        return None
+    return value
+
+
+def _is_plain(value: Value, max_items: int, max_depth: int) -> bool:
+    """Tell whether a decoded value is of the subset, and neither too deep nor of too many parts."""
+    level, left = [value], VALUES_PER_ITEM * max_items
+    for depth in range(max_depth, -1, -1):
+        inner: list[Value] = []
+        for item in level:
+            if isinstance(item, list):
+                if not depth:
+                    return False
+                inner += item
+            elif type(item) not in _PLAIN or (type(item) is int and item < 0):
+                return False
+        left -= len(inner)
+        if left < 0:
+            return False
+        if not inner:
+            return True
+        level = inner
+    return False
 
 
 _CONSTANTS: dict[int, bool | None] = {0xC0: None, 0xC2: False, 0xC3: True}

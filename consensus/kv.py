@@ -6,6 +6,7 @@ the buckets hold, and keeps nothing on disk: a store hands in a `StateReader` an
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -97,7 +98,7 @@ class Delta:
 
     def encode(self) -> bytes:
         """Return canonical MessagePack: an array of [bucket str, key bin, old bin|nil, new bin|nil]."""
-        return pack([[c.bucket.value, c.key, c.old, c.new] for c in self.changes])
+        return pack([[c.bucket, c.key, c.old, c.new] for c in self.changes])
 
     @classmethod
     def decode(cls, data: bytes) -> Delta:
@@ -135,29 +136,28 @@ class Overlay:
     """Changes on top of a reader that is left as it is.
 
     Reads see the changes first. Each key of the reader is read at most once more when the delta is made.
+    An overlay is itself a reader, so another one can lie on top of it, and be taken in (`take`) or thrown away.
     """
 
     def __init__(self, reader: StateReader) -> None:
         """Start without changes over `reader`."""
         self._reader = reader
-        self._changed: dict[tuple[Bucket, bytes], bytes | None] = {}
+        self._changed: defaultdict[Bucket, dict[bytes, bytes | None]] = defaultdict(dict)
 
     def get(self, bucket: Bucket, key: bytes, /) -> bytes | None:
         """Return the value under `key` as changed here, else as the reader has it."""
-        at = (bucket, key)
-        if at in self._changed:
-            return self._changed[at]
-        return self._reader.get(bucket, key)
+        changed = self._changed[bucket]
+        return changed[key] if key in changed else self._reader.get(bucket, key)
 
     def put(self, bucket: Bucket, key: bytes, value: bytes, /) -> None:
         """Keep `value` under `key`; ValueError on a key longer than `MAX_KEY_BYTES`."""
         if len(key) > MAX_KEY_BYTES:
             raise ValueError(f"key: expected at most {MAX_KEY_BYTES} bytes, got {len(key)}")
-        self._changed[bucket, key] = value
+        self._changed[bucket][key] = value
 
     def delete(self, bucket: Bucket, key: bytes, /) -> None:
         """Forget `key`; nothing happens when it is not there."""
-        self._changed[bucket, key] = None
+        self._changed[bucket][key] = None
 
     def bucket(self, name: Bucket) -> BucketView:
         """Return one bucket of this overlay as `Nodes`; it stays live."""
@@ -171,15 +171,27 @@ class Overlay:
                     f"{change.bucket}/{change.key.hex()}: expected the value that the change replaces, "
                     "got another; the change set belongs to a different state"
                 )
-            self._changed[change.bucket, change.key] = change.new
+            self._changed[change.bucket][change.key] = change.new
+
+    def changed(self) -> Iterator[tuple[Bucket, bytes, bytes | None]]:
+        """Yield what was written, in no order; a value may be the one that was there before."""
+        for bucket, entries in self._changed.items():
+            for key, new in entries.items():
+                yield bucket, key, new
+
+    def take(self, upper: Overlay) -> None:
+        """Take in the changes of an overlay that lies on this one."""
+        for bucket, entries in upper._changed.items():
+            self._changed[bucket].update(entries)
 
     def delta(self) -> Delta:
         """Return the real changes (old differs from new) since the start, sorted by (bucket name, key)."""
         found = []
-        for (bucket, key), new in sorted(self._changed.items()):
-            old = self._reader.get(bucket, key)
-            if old != new:
-                found.append(Change(bucket=bucket, key=key, old=old, new=new))
+        for bucket, entries in sorted(self._changed.items()):
+            for key in sorted(entries):
+                old, new = self._reader.get(bucket, key), entries[key]
+                if old != new:
+                    found.append(Change(bucket=bucket, key=key, old=old, new=new))
         return Delta(changes=tuple(found))
 
 

@@ -250,6 +250,22 @@ class StateView:
         return 0 if value is None else int.from_bytes(value, "big")
 
 
+class FixedView(StateView):
+    """A view of a state that does not change while the view is in use: a key's roles are looked up once."""
+
+    def __init__(self, reader: StateReader) -> None:
+        """Look at ``reader``."""
+        super().__init__(reader)
+        self._held: dict[tuple[bytes, int], frozenset[Role]] = {}
+
+    def roles_at(self, key: bytes, height: int) -> frozenset[Role]:
+        """Return the roles that give ``key`` authority for block ``height``."""
+        held = self._held.get((key, height))
+        if held is None:
+            held = self._held[key, height] = super().roles_at(key, height)
+        return held
+
+
 def upgrade_prefix(decisions: int) -> bytes:
     """Start of the keys in bucket PARAMETERS of the requests since that many decisions."""
     return _UPGRADE + decisions.to_bytes(4, "big")
@@ -266,12 +282,10 @@ class State(StateView):
     def __init__(self, reader: StateReader) -> None:
         """Start from ``reader``, which is left as it is."""
         self.overlay = Overlay(reader)
-        self._touched: dict[Bucket, dict[bytes, bytes | None]] = {bucket: {} for bucket in TREES}
         super().__init__(self.overlay)
 
     def _put(self, bucket: Bucket, key: bytes, value: bytes) -> None:
         self.overlay.put(bucket, key, value)
-        self._touched[bucket][tree_key(key)] = value
 
     def put_role(self, role: Role, key: bytes, entry: RoleEntry) -> None:
         """Store what is known of (role, key)."""
@@ -342,9 +356,12 @@ class State(StateView):
 
     def root(self) -> bytes:
         """Bring the trees up to date and return the state root (O(changes * log entries))."""
-        for bucket, changes in self._touched.items():
+        touched: dict[Bucket, dict[bytes, bytes | None]] = {bucket: {} for bucket in TREES}
+        for bucket, key, value in self.overlay.changed():
+            if bucket in touched:
+                touched[bucket][tree_key(key)] = value
+        for bucket, changes in touched.items():
             sparse.update(self.overlay.bucket(TREES[bucket]), changes)
-            changes.clear()
         return state_root(sub_roots(self.overlay))
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
 
 from .apply import Checked, Transition
 from .block import Body, Header, SealedHeader
@@ -191,16 +192,33 @@ def check_payload_hash(statement: Statement) -> None:
         )
 
 
-def check_statement(
-    statement: Statement, params: Params, network_id: bytes, *, verified: Container[bytes] = ()
-) -> Checked:
-    """Check all of a statement that needs no state.
+class Verified(Protocol):
+    """Statements that were looked at before, by leaf (header and signature): a dict, for example."""
 
-    ``verified`` names leaves (header and signature) whose signature was verified before.
+    def __contains__(self, leaf: object, /) -> bool:
+        """Tell whether the signature of this leaf was verified."""
+        ...
+
+    def get(self, leaf: bytes, /) -> Checked | None:
+        """Return what :func:`check_statement` made of it, None when that is not at hand."""
+        ...
+
+
+NOTHING_VERIFIED: Verified = MappingProxyType({})
+
+
+def check_statement(
+    statement: Statement, params: Params, network_id: bytes, *, verified: Verified = NOTHING_VERIFIED
+) -> Checked:
+    """Check all of a statement that needs no state, or return what that gave before in ``verified``.
 
     Raises:
         RuleViolation: payload-mismatch, oversized, bad-signature or bad-payload.
     """
+    before = verified.get(statement.leaf)
+    # A leaf does not cover the payload itself, so the statement has to be the very same.
+    if before is not None and before.statement == statement:
+        return before
     check_payload_hash(statement)
     size = statement.size_bytes
     if size > params.max_statement_bytes:
@@ -313,7 +331,7 @@ def connect_block(
     params: Params,
     network_id: bytes,
     *,
-    verified: Container[bytes] = (),
+    verified: Verified = NOTHING_VERIFIED,
     versions: Container[int] = SUPPORTED_VERSIONS,
 ) -> tuple[Delta, tuple[Checked, ...]]:
     """Check a block against its parent's state and return what it changes.

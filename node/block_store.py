@@ -7,6 +7,8 @@ whether a block is valid was decided before.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from ..consensus.apply import Checked
 from ..consensus.block import Block, SealedHeader
@@ -85,11 +87,14 @@ def write_refused(writer: Writer, block_hash: bytes, sealed: SealedHeader | None
 
 def apply_delta(writer: Writer, delta: Delta) -> None:
     """Write the changes of a block to the state."""
-    for change in delta:
-        if change.new is None:
-            writer.delete(change.bucket, change.key)
-        else:
-            writer.put(change.bucket, change.key, change.new)
+    for bucket, changes in groupby(delta, key=attrgetter("bucket")):
+        kept: list[tuple[bytes, bytes]] = []
+        for change in changes:
+            if change.new is None:
+                writer.delete(bucket, change.key)
+            else:
+                kept.append((change.key, change.new))
+        writer.put_many(bucket, kept)
 
 
 def stored_block(reader: Reader, block_hash: bytes) -> Block:

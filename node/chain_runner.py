@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar
 
 from ..consensus.block import Block
 from ..consensus.errors import ConsensusError, RuleViolation
+from ..consensus.state import FixedView
 from ..consensus.statement import Statement
 from .chain_update import ChainUpdate, InvalidBlock
 from .chainstate import ChainState
@@ -274,7 +275,7 @@ class ChainRunner:
         chain, moves = self.chain, Moves(self.chain.stored)
         while (plan := chain.next_plan()) is not None:
             try:
-                done = await self._run(partial(chain.execute, plan, verified=self.mempool.pool))
+                done = await self._run(partial(chain.execute, plan, verified=self.mempool.pool.checked))
             except InvalidBlock as found:
                 await self._refuse(found)
                 moves.refused.append((found.node.hash, found.error))
@@ -353,7 +354,7 @@ class ChainRunner:
 
         def build() -> Template:
             return self.chain.make_template(
-                self.mempool.select(), producer=producer, now_ms=now_ms, verified=self.mempool.pool
+                self.mempool.select(), producer=producer, now_ms=now_ms, verified=self.mempool.pool.checked
             )
 
         return await self._whole(self._on_mempool(build))
@@ -372,4 +373,4 @@ def open_tip(chain: ChainState) -> Iterator[Tip]:
     """Open the state after the tip for the mempool."""
     tip = chain.tree.tip
     with chain.view() as state:
-        yield Tip(height=tip.height, hash=tip.hash, state=state)
+        yield Tip(height=tip.height, hash=tip.hash, state=FixedView(state.reader))

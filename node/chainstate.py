@@ -12,7 +12,7 @@ transaction; it is marked and the best remaining candidate is taken.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -25,7 +25,14 @@ from ..consensus.params import Genesis, Params
 from ..consensus.state import StateView
 from ..consensus.statement import Statement
 from ..consensus.upgrade import SUPPORTED_VERSIONS, Schedule, UpgradeNeeded
-from ..consensus.validation import check_body, check_seal, check_time, connect_block
+from ..consensus.validation import (
+    NOTHING_VERIFIED,
+    Verified,
+    check_body,
+    check_seal,
+    check_time,
+    connect_block,
+)
 from .block_store import (
     stored_block,
     write_connected,
@@ -259,7 +266,9 @@ class ChainState:
             self.tree.mark_body(node)
         return node
 
-    def accept_block(self, block: Block, *, now_ms: int, verified: Container[bytes] = ()) -> ChainUpdate:
+    def accept_block(
+        self, block: Block, *, now_ms: int, verified: Verified = NOTHING_VERIFIED
+    ) -> ChainUpdate:
         """Check and add a whole block, and move to the best tip.
 
         Raises:
@@ -274,7 +283,7 @@ class ChainState:
 
     # Moves between tips.
 
-    def advance(self, *, verified: Container[bytes] = ()) -> ChainUpdate:
+    def advance(self, *, verified: Verified = NOTHING_VERIFIED) -> ChainUpdate:
         """Move to the best tip, marking blocks that turn out invalid on the way."""
         disconnected: list[Block] = []
         connected: list[Block] = []
@@ -328,7 +337,7 @@ class ChainState:
             count += 1
         return tuple(nodes[:count])
 
-    def execute(self, plan: ReorgPlan, *, verified: Container[bytes] = ()) -> Executed:
+    def execute(self, plan: ReorgPlan, *, verified: Verified = NOTHING_VERIFIED) -> Executed:
         """Validate and write a plan in one durable transaction. Touches the store only.
 
         Raises:
@@ -337,7 +346,7 @@ class ChainState:
         """
         return self.store.transact(lambda writer: self._execute(writer, plan, verified))
 
-    def _execute(self, writer: Writer, plan: ReorgPlan, verified: Container[bytes]) -> Executed:
+    def _execute(self, writer: Writer, plan: ReorgPlan, verified: Verified) -> Executed:
         budget = BodyBudget(self.stored)
         if len(plan.disconnect) > KEEP_ROWS_BLOCKS and writer.get(Table.META, LEFT_TIP_KEY) is None:
             writer.put(Table.META, LEFT_TIP_KEY, plan.disconnect[0].hash)
@@ -356,7 +365,7 @@ class ChainState:
             schedule=state.schedule(),
         )
 
-    def _connect(self, writer: Writer, node: HeaderNode, verified: Container[bytes]) -> Block:
+    def _connect(self, writer: Writer, node: HeaderNode, verified: Verified) -> Block:
         waiting = self.waiting.blocks.get(node.hash)
         block = waiting or stored_block(writer, node.hash)
         try:
@@ -478,7 +487,7 @@ class ChainState:
         *,
         producer: bytes,
         now_ms: int,
-        verified: Container[bytes] = (),
+        verified: Verified = NOTHING_VERIFIED,
     ) -> Template:
         """Build the next block on the store's tip: everything but nonce and seal.
 

@@ -17,7 +17,13 @@ from ..consensus.kv import StateReader
 from ..consensus.params import Params
 from ..consensus.statement import Statement
 from ..consensus.upgrade import SUPPORTED_VERSIONS
-from ..consensus.validation import HeaderContext, check_producer, check_statement
+from ..consensus.validation import (
+    NOTHING_VERIFIED,
+    HeaderContext,
+    Verified,
+    check_producer,
+    check_statement,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +64,7 @@ def build_template(
     *,
     producer: bytes,
     now_ms: int,
-    verified: Container[bytes] = (),
+    verified: Verified = NOTHING_VERIFIED,
 ) -> Template:
     """Build the next block.
 
@@ -66,19 +72,20 @@ def build_template(
         RuleViolation: unauthorized-producer.
         UpgradeNeeded: this node does not know the version that the block must have.
     """
+    transition = base.transition()
+    entry = transition.parent.role(SEALING_ROLE, producer)
+    check_producer(entry, producer, height=transition.height)
+    taken: list[Statement] = []
     dropped: list[tuple[Statement, RuleViolation]] = []
-    offered = list(statements)
-    while True:
-        transition = base.transition()
-        entry = transition.parent.role(SEALING_ROLE, producer)
-        check_producer(entry, producer, height=transition.height)
-        refused = _first_refused(base, transition, offered, verified)
-        if refused is None:
-            break
-        dropped.append(refused)
-        offered.remove(refused[0])
+    for statement in statements:
+        try:
+            transition.attempt(check_statement(statement, base.params, base.network_id, verified=verified))
+        except RuleViolation as error:
+            dropped.append((statement, error))
+        else:
+            taken.append(statement)
     _, root = transition.finish()
-    body = Body(tuple(offered))
+    body = Body(tuple(taken))
     context = base.context
     header = Header(
         version=transition.parent.schedule().check_known(context.height, base.versions),
@@ -92,14 +99,3 @@ def build_template(
         nonce=0,
     )
     return Template(header=header, body=body, dropped=tuple(dropped))
-
-
-def _first_refused(
-    base: TemplateBase, transition: Transition, offered: Sequence[Statement], verified: Container[bytes]
-) -> tuple[Statement, RuleViolation] | None:
-    for statement in offered:
-        try:
-            transition.add(check_statement(statement, base.params, base.network_id, verified=verified))
-        except RuleViolation as error:
-            return statement, error
-    return None

@@ -72,6 +72,8 @@ class Mempool:
         self.retry_after_seconds = max(1, -(-params.spacing_ms // 1_000))
         self._network_id = network_id
         self._entries: dict[bytes, Entry] = {}
+        self.checked: dict[bytes, Checked] = {}
+        """What is known of every statement that is here, by leaf; only read elsewhere."""
         self._by_id: dict[bytes, Entry] = {}
         self._authors: dict[bytes, AuthorQueue] = {}
         self._pending = Pending(params)
@@ -155,6 +157,7 @@ class Mempool:
             keys=self._pending.keep(statement.leaf, transition),
         )
         self._entries[statement.leaf] = self._by_id[statement.id] = entry
+        self.checked[statement.leaf] = checked
         self._authors.setdefault(statement.author, AuthorQueue()).append(entry)
         self.size_bytes += size
         self._drops.pop(statement.id, None)
@@ -193,6 +196,8 @@ class Mempool:
             raise self._full("bytes of one author", limits.author_bytes)
         spare_bytes = limits.bytes - self.size_bytes
         spare_count = limits.statements - len(self._entries)
+        if spare_bytes >= size and spare_count >= 1:
+            return ()
         victims: list[Entry] = []
         tails = {key: other.evictable() for key, other in self._authors.items() if key != author}
         held = {key: self._authors[key].size_bytes for key in tails}
@@ -325,6 +330,7 @@ class Mempool:
         waiting = [entry.checked for entry in sorted(self._entries.values(), key=lambda item: item.arrival)]
         promised = {author: queue.protected for author, queue in self._authors.items()}
         self._entries.clear()
+        self.checked.clear()
         self._by_id.clear()
         self._authors.clear()
         self._pending.clear()
@@ -413,7 +419,7 @@ class Mempool:
 
     def _forget(self, entry: Entry) -> None:
         """Remove an entry that left its author's queue from everything else."""
-        del self._entries[entry.statement.leaf]
+        del self._entries[entry.statement.leaf], self.checked[entry.statement.leaf]
         del self._by_id[entry.statement.id]
         self._pending.forget(entry.statement.leaf, entry.keys)
         self.size_bytes -= entry.size_bytes

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from ...consensus.apply import Checked
 from ...consensus.statement import Statement
@@ -74,4 +75,7 @@ class AuthorQueue:
 
     def up_to(self, sequence: int) -> tuple[Entry, ...]:
         """Return the entries up to and including a sequence."""
-        return tuple(entry for entry in self.entries if entry.statement.sequence <= sequence)
+        if not self.entries:
+            return ()
+        count = sequence + 1 - self.entries[0].statement.sequence
+        return tuple(islice(self.entries, max(0, count)))

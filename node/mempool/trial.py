@@ -66,10 +66,10 @@ class Pending:
     def keep(self, leaf: bytes, transition: Transition) -> tuple[Key, ...]:
         """Add what `transition` changed under the name `leaf`; return the changed keys for `forget`."""
         keys = []
-        for change in transition.state.overlay.delta():
-            if change.bucket not in _PER_BLOCK:
-                self._writes.setdefault((change.bucket, change.key), {})[leaf] = change.new
-                keys.append((change.bucket, change.key))
+        for bucket, key, new in transition.state.overlay.changed():
+            if bucket not in _PER_BLOCK:
+                self._writes.setdefault((bucket, key), {})[leaf] = new
+                keys.append((bucket, key))
         return tuple(keys)
 
     def apply(self, tip: Tip, checked: Checked) -> tuple[Key, ...]:

@@ -150,8 +150,15 @@ class LmdbWriter(LmdbReader):
 
     def put_many(self, bucket: str, rows: Iterable[tuple[bytes, bytes]], /) -> None:
         """See `port.Writer.put_many`."""
-        for key, value in rows:
-            self.put(bucket, key, value)
+        database, put = self._database(bucket), self._transaction.put
+        try:
+            for key, value in rows:
+                check_key(key)
+                check_value(value)
+                self.written_bytes += len(key) + len(value)
+                put(key, value, db=database)
+        except lmdb.Error as error:
+            raise self._failure(error) from error
 
     def delete(self, bucket: str, key: bytes, /) -> None:
         """See `port.Writer.delete`."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facechain.consensus.block import Body, Header, SealedHeader
-from facechain.consensus.encoding import MAX_DEPTH, pack, unpack
+from facechain.consensus.encoding import MAX_DEPTH, MAX_ITEMS_DEFAULT, pack, unpack
 from facechain.consensus.errors import DecodeError
 from facechain.consensus.kinds import Kind
 from facechain.consensus.kv import Delta
@@ -84,6 +84,22 @@ def test_agrees_with_the_library_on_what_is_in_the_subset(value: object) -> None
     else:
         assert plain(value)
         assert found == msgpack.unpackb(data)
+
+
+def outcome(data: bytes, max_items: int) -> object:
+    try:
+        return repr(unpack(data, max_bytes=LIMIT, max_items=max_items))
+    except DecodeError:
+        return DecodeError
+
+
+@settings(max_examples=500)
+@given(st.one_of(st.binary(max_size=60), ANY.map(msgpack.packb)), st.data())
+def test_few_items_and_many_are_read_alike(packed: bytes, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(packed)))
+    damaged = packed[:at] + data.draw(st.binary(max_size=2)) + packed[at:]
+    for item in (packed, damaged):
+        assert outcome(item, MAX_ITEMS_DEFAULT) == outcome(item, MAX_ITEMS_DEFAULT + 1)
 
 
 def depth_of(value: object) -> int:

@@ -25,6 +25,7 @@ from facechain.consensus.payloads import (
 from facechain.consensus.signing import LedgerKey, Purpose, signed_message
 from facechain.consensus.state import MAX_INTERVALS, OPEN_END, RoleEntry
 from facechain.consensus.statement import ABSENT, Statement
+from facechain.consensus.validation import check_statement
 from facechain.consensus.work import bits_to_target
 from support.chain import (
     ADMIN,
@@ -313,6 +314,22 @@ def test_sequences_count_without_a_gap() -> None:
     chain.mine([chain.statement(SUBMITTER, make_stage(name=str(number))) for number in range(3)])
     for wrong in (0, 2, 4):
         assert refused(chain, chain.statement(SUBMITTER, make_stage(), sequence=wrong)) == "bad-sequence"
+
+
+def test_an_attempt_that_fails_leaves_the_transition_as_it_was() -> None:
+    chain = ChainBuilder()
+    good, later = (chain.statement(SUBMITTER, make_stage(name=name)) for name in ("one", "two"))
+    bad = chain.statement(SUBMITTER, make_stage(StageType.TRAINING, seed("nowhere")), sequence=1)
+    checked = [check_statement(item, chain.params, chain.network_id) for item in (good, bad, later)]
+    tried, plain = chain.transition(), chain.transition()
+    tried.attempt(checked[0])
+    with pytest.raises(RuleViolation, match="unknown-reference"):
+        tried.attempt(checked[1])
+    assert tried.state.next_sequence(SUBMITTER.public) == 1
+    tried.attempt(checked[2])
+    for item in (checked[0], checked[2]):
+        plain.add(item)
+    assert tried.finish() == plain.finish()
 
 
 def test_cancel_uses_a_sequence_number_up() -> None:

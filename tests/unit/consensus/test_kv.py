@@ -64,6 +64,18 @@ def test_overlay_apply_checks_what_it_replaces() -> None:
         overlay.apply(delta.inverse())
 
 
+def test_overlay_on_an_overlay_is_taken_in_or_leaves_no_trace() -> None:
+    lower = _overlay()
+    lower.put(Bucket.ROLES, b"a", b"lower")
+    upper = Overlay(lower)
+    upper.put(Bucket.ROLES, b"a", b"upper")
+    upper.delete(Bucket.ROLES, b"b")
+    assert (upper.get(Bucket.ROLES, b"a"), lower.get(Bucket.ROLES, b"a")) == (b"upper", b"lower")
+    assert lower.get(Bucket.ROLES, b"b") == b"2"
+    lower.take(upper)
+    assert sorted(lower.changed()) == [(Bucket.ROLES, b"a", b"upper"), (Bucket.ROLES, b"b", None)]
+
+
 def test_overlay_refuses_long_keys() -> None:
     with pytest.raises(ValueError, match="at most 256"):
         _overlay().put(Bucket.ROLES, bytes(MAX_KEY_BYTES + 1), b"")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from facechain.consensus import validation
+from facechain.consensus.apply import Checked
 from facechain.consensus.block import Block, Body, SealedHeader
 from facechain.consensus.chain import HeaderNode
 from facechain.consensus.errors import RULES, RuleViolation, Temporary
@@ -334,17 +335,32 @@ def test_rules_that_say_nothing_about_the_hash() -> None:
     assert not any(rule.punish or rule.cacheable for rule in RULES.values() if not rule.permanent)
 
 
+def test_what_was_checked_before_stands_for_that_very_statement_only() -> None:
+    chain = ChainBuilder()
+    good = chain.batch()
+    before = {good.leaf: Checked(good, good.decode_payload())}
+    again = Statement.decode(good.encode())
+    found = validation.check_statement(again, chain.params, chain.network_id, verified=before)
+    assert found is before[good.leaf]
+    swapped = Statement(good.header_bytes, good.signature, good.payload[:-1] + b"?")
+    assert swapped.leaf == good.leaf
+    error = broken(
+        lambda: validation.check_statement(swapped, chain.params, chain.network_id, verified=before)
+    )
+    assert error.code == "payload-mismatch"
+
+
 def test_verified_leaves_are_not_verified_again() -> None:
     chain = ChainBuilder()
     good = chain.batch()
     unsigned = Statement(good.header_bytes, bytes(64), good.payload)
     checked = validation.check_statement(
-        unsigned, chain.params, chain.network_id, verified={sha256(good.header_bytes + bytes(64))}
+        unsigned, chain.params, chain.network_id, verified={sha256(good.header_bytes + bytes(64)): None}
     )
     assert checked.statement is unsigned
     error = broken(
         lambda: validation.check_statement(
-            unsigned, chain.params, chain.network_id, verified={good.leaf, good.id}
+            unsigned, chain.params, chain.network_id, verified={good.leaf: None, good.id: None}
         )
     )
     assert error.code == "bad-signature"

@@ -414,7 +414,12 @@ def test_signatures_of_a_block_that_were_verified_are_not_verified_again() -> No
     unsigned = Statement(good.header_bytes, bytes(64), good.payload)
     block = chain.seal(replace(header, body_root=Body((unsigned,)).root()), Body((unsigned,)))
     _, checked = connect_block(
-        chain.state(), block.header, block.body, chain.params, chain.network_id, verified={unsigned.leaf}
+        chain.state(),
+        block.header,
+        block.body,
+        chain.params,
+        chain.network_id,
+        verified={unsigned.leaf: None},
     )
     assert [item.statement for item in checked] == [unsigned]
     assert body.statements == (good,)
