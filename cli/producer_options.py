@@ -44,11 +44,13 @@ def batch_seed(given: str | None) -> bytes:
 
 
 @contextmanager
-def progress_bar(total: int | None, title: str, *, unit: str = "img") -> Iterator[Callable[[int], None]]:
-    """A bar on stderr when that is a terminal; yields a function that advances it."""
+def progress_bar(
+    total: int | None, title: str, *, unit: str = "img", quiet: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr when that is a terminal and not `quiet`; yields a function that advances it."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=title, unit=unit, disable=None, file=sys.stderr) as bar:
+    with tqdm(total=total, desc=title, unit=unit, disable=quiet or None, file=sys.stderr) as bar:
 
         def advance(amount: int) -> None:
             bar.update(amount)

@@ -14,10 +14,10 @@ from .producer_options import device_option, load_faces, progress_bar, show
 
 if TYPE_CHECKING:
     from ..gan.config import TrainingConfig
+    from ..gan.loop import Tick
     from ..gan.runs import RunResult, TrainingRun
-    from ..gan.training import Tick
 
-PRESETS = ("ppsa-plus", "ppsa-paper", "tiny")
+PRESETS = ("ppsa-plus", "ppsa-paper", "r3-attn-32", "r3-attn-64", "tiny")
 
 
 @click.command(
@@ -25,10 +25,12 @@ PRESETS = ("ppsa-plus", "ppsa-paper", "tiny")
         "facechain train --data faces.zip --out run",
         "facechain train --data celeba/ --out run --preset ppsa-paper --device cuda",
         "facechain train --data faces.zip --out run --resume",
+        "facechain train --preset ppsa-plus --set optimizer.learning_rate=1e-4 --set batch=128 --dry-run",
+        "torchrun --nproc-per-node 4 -m facechain.cli train --data faces.zip --out run --preset r3-attn-64",
     )
 )
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder, zip or CelebA root.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder, zip or CelebA root.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.")
 @click.option(
     "--preset", type=click.Choice(PRESETS), default=PRESETS[0], help="Networks and training recipe."
 )
@@ -52,13 +54,28 @@ PRESETS = ("ppsa-plus", "ppsa-paper", "tiny")
     default=0,
     help="At the end, measure the distance of so many images to held-out faces; 0: do not.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Replace a field of the preset, as in loss.penalty_start=0.5; may be repeated.",
+)
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Let torch.compile make the kernels (losses without penalties).",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the resolved configuration and its cost as JSON, and stop."
+)
 @device_option
 @json_option
 def train(
     *,
-    data: Path,
-    out: Path,
+    data: Path | None,
+    out: Path | None,
     preset: str,
     images: int | None,
     seed: int,
@@ -66,6 +83,8 @@ def train(
     checkpoint_images: int,
     resume: bool,
     evaluate: int,
+    assignments: tuple[str, ...],
+    compiled: bool,
     dry_run: bool,
     device: str,
     as_json: bool,
@@ -73,44 +92,70 @@ def train(
     """Train a generator on real faces.
 
     A run that was interrupted continues with --resume exactly as if it had not been. Ctrl-C and SIGTERM end the
-    step at hand, write a checkpoint and stop.
+    step at hand, write a checkpoint and stop. Under torchrun the processes share each batch.
     """
-    config = _resolve(preset, images, seed)
+    config = _resolve(preset, images, seed, assignments)
     if dry_run:
-        from ..gan.config import to_json
-
-        click.echo(to_json(config))
+        _print_plan(config)
         return
+    if data is None or out is None:
+        raise click.UsageError("training needs --data FACES and --out RUN (only --dry-run does without).")
     from ..gan.device import open_device
+    from ..gan.distributed import open_group
     from ..gan.runs import TrainingRun
 
-    where = open_device(device, bf16=config.bf16)
-    faces = load_faces(data, config.generator.resolution)
-    run = TrainingRun(
-        out, config=config, faces=faces, device=where, holdout_share=holdout_share, resume=resume
-    )
-    _announce(config, where.name, run)
-    result = _run(run, checkpoint_images)
-    distances = _evaluate(run, evaluate) if evaluate and result.finished else {}
-    show(
-        {
-            "generator": str(result.generator),
-            "preset": preset,
-            "images_seen": result.images_seen,
-            "finished": result.finished,
-            "images_per_second": round(result.images_per_second, 1),
-            "device": where.name,
-            **distances,
-        },
-        as_json=as_json,
-    )
+    with open_group(cuda=device != "cpu") as group:
+        where = open_device(device, bf16=config.bf16, number=group.local_rank)
+        faces = load_faces(data, config.generator.resolution)
+        run = TrainingRun(
+            out,
+            config=config,
+            faces=faces,
+            device=where,
+            holdout_share=holdout_share,
+            resume=resume,
+            group=group,
+            compiled=compiled,
+        )
+        if group.leads:
+            _announce(config, where.name, run)
+        result = _run(run, checkpoint_images)
+        run.close()
+        if not group.leads:
+            return
+        distances = _evaluate(run, evaluate) if evaluate and result.finished else {}
+        show(
+            {
+                "generator": str(result.generator),
+                "preset": preset,
+                "images_seen": result.images_seen,
+                "finished": result.finished,
+                "images_per_second": round(result.images_per_second, 1),
+                "device": where.name,
+                "processes": group.size,
+                **distances,
+            },
+            as_json=as_json,
+        )
 
 
-def _resolve(preset: str, images: int | None, seed: int) -> "TrainingConfig":
+def _resolve(preset: str, images: int | None, seed: int, assignments: tuple[str, ...]) -> "TrainingConfig":
+    from ..gan.config import override
     from ..gan.presets import find_preset
 
     chosen = dataclasses.replace(find_preset(preset), seed=seed)
-    return chosen if images is None else dataclasses.replace(chosen, total_images=images)
+    if images is not None:
+        chosen = dataclasses.replace(chosen, total_images=images)
+    return override(chosen, assignments)
+
+
+def _print_plan(config: "TrainingConfig") -> None:
+    import json
+
+    from ..gan.config import to_json
+    from ..gan.cost import training_cost
+
+    click.echo(json.dumps({"config": json.loads(to_json(config)), **training_cost(config)}, sort_keys=True))
 
 
 def _announce(config: "TrainingConfig", device: str, run: "TrainingRun") -> None:
@@ -133,7 +178,7 @@ def _announce(config: "TrainingConfig", device: str, run: "TrainingRun") -> None
 def _run(run: "TrainingRun", checkpoint_images: int) -> "RunResult":
     with (
         _stop_on_signals() as stopped,
-        progress_bar(run.config.total_images, "train") as advance,
+        progress_bar(run.config.total_images, "train", quiet=not run.group.leads) as advance,
     ):
         advance(run.trainer.images_seen)
         seen = run.trainer.images_seen

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .config import TrainingConfig, from_json, to_json
 from .errors import CheckpointError
-from .networks import Generator
+from .networks import make_generator
 
 FORMAT = "facechain-generator-1"
 METADATA_KEY = "facechain"
@@ -38,7 +38,7 @@ READABLE = 0o644
 class LoadedGenerator:
     """A generator ready to use, with what its file says about it."""
 
-    module: Generator
+    module: torch.nn.Module
     config: TrainingConfig
     images_seen: int
     digest: bytes
@@ -81,7 +81,7 @@ def load_generator(path: Path) -> LoadedGenerator:
             "cannot read the checkpoint", expected="a safetensors file", got=f"{path}: {error}"
         ) from error
     config, images_seen = _read_metadata(path, metadata)
-    module = Generator(config.generator)
+    module = make_generator(config.generator)
     widened = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
     try:
         module.load_state_dict(widened)

@@ -307,7 +307,7 @@ def _value(name: str, hint: object, value: object) -> object:
             raise ConfigError(name, expected=", ".join(hint), got=repr(value)) from error
     if hint in (bool, int, str):
         if type(value) is not hint:
-            raise ConfigError(name, expected=str(hint), got=repr(value))
+            raise ConfigError(name, expected=hint.__name__, got=repr(value))
         return value
     if hint is float:
         if isinstance(value, bool) or not isinstance(value, int | float):

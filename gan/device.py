@@ -38,8 +38,8 @@ class Device:
             torch.cuda.synchronize(self.torch_device)
 
 
-def open_device(name: str, *, bf16: bool) -> Device:
-    """Resolve `auto`, `cpu` or `cuda`; bf16 only where the hardware multiplies it."""
+def open_device(name: str, *, bf16: bool, number: int = 0) -> Device:
+    """Resolve `auto`, `cpu` or `cuda` (GPU `number`); bf16 only where the hardware multiplies it."""
     if name not in CHOICES:
         raise ConfigError("unknown device", expected=", ".join(CHOICES), got=name)
     has_cuda = torch.cuda.is_available()
@@ -48,7 +48,8 @@ def open_device(name: str, *, bf16: bool) -> Device:
             "no CUDA device", expected="a GPU and its driver", got="none", hint="use --device cpu"
         )
     kind = "cuda" if has_cuda and name != "cpu" else "cpu"
-    return Device(torch_device=torch.device(kind), bf16=bf16 and _multiplies_bf16(kind))
+    where = torch.device(kind, number) if kind == "cuda" else torch.device(kind)
+    return Device(torch_device=where, bf16=bf16 and _multiplies_bf16(kind))
 
 
 def _multiplies_bf16(kind: str) -> bool:

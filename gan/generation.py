@@ -2,21 +2,24 @@
 
 Floating-point results depend on the shape of a batch, so the generator always runs on whole
 micro-batches aligned to the index: index *i* is row *i mod m* of micro-batch *i div m*, whatever
-else is wanted. It runs in float32 on a fixed number of threads for the same reason.
+else is wanted. Each runs in float32 on one thread for the same reason; several run side by side.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -66,10 +69,17 @@ class Renderer:
         seed: 32-byte batch seed.
         device: where to compute; its bf16 setting is ignored.
         micro_batch: images per generator call; part of what must be recorded.
+        workers: micro-batches at a time; by default one per processor, and one on a GPU.
     """
 
     def __init__(
-        self, loaded: LoadedGenerator, *, seed: bytes, device: Device, micro_batch: int = DEFAULT_MICRO_BATCH
+        self,
+        loaded: LoadedGenerator,
+        *,
+        seed: bytes,
+        device: Device,
+        micro_batch: int = DEFAULT_MICRO_BATCH,
+        workers: int | None = None,
     ) -> None:
         if not 1 <= micro_batch <= MAX_MICRO_BATCH:
             raise ConfigError("micro-batch", expected=f"1..{MAX_MICRO_BATCH}", got=str(micro_batch))
@@ -78,6 +88,8 @@ class Renderer:
         self._device = device
         self._dimension = loaded.config.generator.latent_dimension
         self._module = loaded.module.to(device.torch_device)
+        on_cpu = device.torch_device.type == "cpu"
+        self._workers = workers or (len(os.sched_getaffinity(0)) if on_cpu else 1)
 
     def render(self, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
         """Yield (index, (H, W, 3) uint8) for ascending indices."""
@@ -85,12 +97,28 @@ class Renderer:
             raise ConfigError(
                 "generator indices", expected="ascending, 32 bits", got=f"{len(indices)} of them"
             )
-        block, images = -1, np.empty(0, dtype=np.uint8)
-        for index in indices:
-            if index // self.micro_batch != block:
-                block = index // self.micro_batch
-                images = self.render_micro_batch(block)
-            yield index, images[index % self.micro_batch]
+        wanted = [
+            (block, list(members))
+            for block, members in itertools.groupby(indices, lambda index: index // self.micro_batch)
+        ]
+        rendered = self._render_ahead([block for block, _ in wanted])
+        for (_, members), images in zip(wanted, rendered, strict=True):
+            for index in members:
+                yield index, images[index % self.micro_batch]
+
+    def _render_ahead(self, blocks: Sequence[int]) -> Iterator[Pixels]:
+        """Micro-batches in order, a few of them computed before they are asked for."""
+        waiting: deque[Future[Pixels]] = deque()
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="render") as pool:
+            try:
+                for block in blocks:
+                    waiting.append(pool.submit(self.render_micro_batch, block))
+                    if len(waiting) > self._workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def render_micro_batch(self, block: int) -> Pixels:
         """All images (m, H, W, 3) of micro-batch number `block`."""

@@ -1,6 +1,7 @@
-"""Generator and discriminator of the PPSA-GAN family (DCGAN with self-attention).
+"""Generator and discriminator of the PPSA-GAN family (DCGAN with self-attention), and the choice of a family.
 
-Sizes follow the paper where it can be run: 4x4 transposed convolutions of stride 2, padding 1.
+Sizes follow the paper where it can be run: 4x4 transposed convolutions of stride 2, padding 1. The residual family lives in
+`residual`.
 """
 
 from __future__ import annotations
@@ -11,36 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .config import BASE_RESOLUTION, DiscriminatorConfig, GeneratorConfig, Init, Norm
+from .config import BASE_RESOLUTION, DiscriminatorConfig, Family, GeneratorConfig, Norm
+from .layers import RGB, SelfAttention, initialize
+from .residual import ResidualDiscriminator, ResidualGenerator
 
-RGB = 3
 KERNEL = 4
-ATTENTION_REDUCTION = 8
 GROUP_CHANNELS = 16
-DCGAN_STD = 0.02
-
-
-class SelfAttention(nn.Module):
-    """Self-attention over all positions (Zhang et al. 2019), added with a learned gate from 0."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        inner = max(1, channels // ATTENTION_REDUCTION)
-        self.query = nn.Conv2d(channels, inner, 1)
-        self.key = nn.Conv2d(channels, inner, 1)
-        self.value = nn.Conv2d(channels, channels, 1)
-        self.gate = nn.Parameter(torch.zeros(()))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
-        count, channels, height, width = images.shape
-        query = self.query(images).flatten(2).transpose(1, 2)
-        key = self.key(images).flatten(2).transpose(1, 2)
-        value = self.value(images).flatten(2).transpose(1, 2)
-        weights: Tensor = torch.softmax(query @ key.transpose(1, 2), dim=-1).to(value.dtype)
-        mixed = (weights @ value).transpose(1, 2).reshape(count, channels, height, width)
-        added: Tensor = images + self.gate.to(images.dtype) * mixed
-        return added
 
 
 class Generator(nn.Module):
@@ -64,7 +41,7 @@ class Generator(nn.Module):
                 if side in config.attention:
                     layers.append(SelfAttention(width))
         self.body = nn.Sequential(*layers)
-        _initialize(self, config.init, leak=0.0)
+        initialize(self, config.init, leak=0.0)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Images for latents; float32 whatever autocast chose inside."""
@@ -90,7 +67,7 @@ class Discriminator(nn.Module):
             channels = width
         self.body = nn.Sequential(*layers)
         self.score = nn.Linear(channels * BASE_RESOLUTION**2, 1)
-        _initialize(self, config.init, leak=config.leak)
+        initialize(self, config.init, leak=config.leak)
 
     def features(self, images: Tensor) -> Tensor:
         """Flat features of the last convolution, (N, C·16)."""
@@ -99,6 +76,16 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Scores in float32."""
         return cast("Tensor", self.score(self.features(images))).float().flatten()
+
+
+def make_generator(config: GeneratorConfig) -> Generator | ResidualGenerator:
+    """Untrained generator of the family that `config` names."""
+    return ResidualGenerator(config) if config.family is Family.RESIDUAL else Generator(config)
+
+
+def make_discriminator(config: DiscriminatorConfig) -> Discriminator | ResidualDiscriminator:
+    """Untrained discriminator of the family that `config` names."""
+    return ResidualDiscriminator(config) if config.family is Family.RESIDUAL else Discriminator(config)
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -110,15 +97,3 @@ def _norm(kind: Norm, channels: int) -> nn.Module:
     if kind is Norm.BATCH:
         return nn.BatchNorm2d(channels)
     return nn.GroupNorm(max(1, channels // GROUP_CHANNELS), channels)
-
-
-def _initialize(root: nn.Module, kind: Init, *, leak: float) -> None:
-    for module in root.modules():
-        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            continue
-        if kind is Init.DCGAN:
-            nn.init.normal_(module.weight, 0.0, DCGAN_STD)
-        else:
-            nn.init.kaiming_normal_(module.weight, a=leak, nonlinearity="leaky_relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

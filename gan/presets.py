@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .config import (
     DiscriminatorConfig,
+    Family,
     GeneratorConfig,
     Init,
     LossConfig,
@@ -62,6 +65,48 @@ PPSA_PLUS = TrainingConfig(
     seed=0,
 )
 
+R3_ATTN_32 = TrainingConfig(
+    preset="r3-attn-32",
+    generator=GeneratorConfig(
+        resolution=32,
+        latent_dimension=100,
+        widths=(320, 256, 128, 64),
+        attention=(16,),
+        norm=Norm.NONE,
+        init=Init.HE,
+        family=Family.RESIDUAL,
+        depth=2,
+    ),
+    discriminator=DiscriminatorConfig(
+        resolution=32,
+        widths=(64, 128, 256, 320),
+        leak=0.2,
+        init=Init.HE,
+        family=Family.RESIDUAL,
+        depth=2,
+        attention=(16,),
+    ),
+    loss=LossConfig(kind=LossKind.RPGAN, penalty_start=2.0, penalty_end=0.2, penalty_interval=1),
+    optimizer=OptimizerConfig(
+        learning_rate=2e-4, learning_rate_end=5e-5, beta1=0.0, beta2=0.9, beta2_end=0.99
+    ),
+    batch=256,
+    total_images=10_000_000,
+    schedule_images=4_000_000,
+    flip=True,
+    ema_half_life_images=500_000,
+    ema_ramp=0.125,
+    bf16=True,
+    seed=0,
+)
+
+R3_ATTN_64 = replace(
+    R3_ATTN_32,
+    preset="r3-attn-64",
+    generator=replace(R3_ATTN_32.generator, resolution=64, widths=(320, 256, 128, 96, 64)),
+    discriminator=replace(R3_ATTN_32.discriminator, resolution=64, widths=(64, 96, 128, 256, 320)),
+)
+
 TINY = TrainingConfig(
     preset="tiny",
     generator=GeneratorConfig(
@@ -84,7 +129,7 @@ TINY = TrainingConfig(
     seed=0,
 )
 
-PRESETS = {config.preset: config for config in (PPSA_PAPER, PPSA_PLUS, TINY)}
+PRESETS = {config.preset: config for config in (PPSA_PAPER, PPSA_PLUS, R3_ATTN_32, R3_ATTN_64, TINY)}
 
 PAPER_DEVIATIONS = (
     "upsampling: the strides in the text give 28x28; 4x4 kernels, stride 2, padding 1 give 32x32",

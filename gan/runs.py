@@ -5,19 +5,23 @@ RUN/dataset.json     what it was trained on (counts and digest, never a name or 
 RUN/stats.jsonl      one row per tick
 RUN/losses.png       curves of it
 RUN/samples/*.png    the averaged generator's images for fixed latents
-RUN/checkpoints/N/   generator.safetensors, train_state.pt after N images
+RUN/checkpoints/N/   generator.safetensors, train_state.pt and variety.json after N images
+RUN/tensorboard/     the same rows and grids as TensorBoard events
 RUN/generator.safetensors, RUN/stage.json   the result
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from ..consensus.kinds import StageType
 from .checkpoints import (
@@ -32,24 +36,31 @@ from .checkpoints import (
     save_state,
     write_atomically,
 )
+from .collapse import GRACE_IMAGES, CollapseWatch, variety
 from .config import TrainingConfig, to_json
-from .datasets import RESIZER, FaceSet, split_by_identity
+from .datasets import RESIZER, FaceSet, Pixels, split_by_identity
 from .device import Device
+from .distributed import ALONE, Group
 from .errors import ConfigError
+from .event_log import EventLog
 from .generation import canonical_json, quantize
 from .latents import latent_batch
+from .loop import Tick, train
 from .networks import parameter_count
 from .plots import loss_curves
 from .sheets import sample_grid
 from .stages import StageRecord, make_details, write_stages
-from .training import Tick, Trainer, train
+from .training import Trainer
 
 CONFIG_FILE = "config.json"
 DATASET_FILE = "dataset.json"
 STATS_FILE = "stats.jsonl"
 LOSSES_FILE = "losses.png"
+VARIETY_FILE = "variety.json"
 SAMPLES = "samples"
 SAMPLE_COLUMNS = 8
+VARIETY_IMAGES = 1_000
+"""Training faces whose variety is the measure."""
 SAMPLE_SEED = hashlib.sha256(b"facechain/samples").digest()
 DEFAULT_CHECKPOINT_IMAGES = 50_000
 DEFAULT_HOLDOUT_SHARE = 0.125
@@ -77,6 +88,9 @@ class TrainingRun:
         device: where to compute.
         holdout_share: share of identities that training never sees.
         resume: continue from the newest checkpoint in `folder`.
+        group: the processes that train together; all of them see `folder`, the first one writes it.
+        compiled: let `torch.compile` make the kernels.
+        grace_images: how long a generator may draw one face for every latent.
     """
 
     def __init__(
@@ -88,8 +102,12 @@ class TrainingRun:
         device: Device,
         holdout_share: float = DEFAULT_HOLDOUT_SHARE,
         resume: bool = False,
+        group: Group = ALONE,
+        compiled: bool = False,
+        grace_images: int = GRACE_IMAGES,
     ) -> None:
         self.folder = folder
+        self.group = group
         self.config = config
         self._faces = faces
         self.holdout_share = holdout_share
@@ -98,12 +116,15 @@ class TrainingRun:
         self.held_out = held_out
         self.training_images = len(training)
         self.heldout_images = len(held_out)
-        self.trainer = Trainer(config, training.images, device)
+        self.trainer = Trainer(config, training.images, device, group=group, compiled=compiled)
+        self._collapse = CollapseWatch(variety(training.images[:VARIETY_IMAGES]), grace_images=grace_images)
         self._prepare(resume=resume)
         self._rates: list[tuple[int, float]] = []
+        self._events = EventLog(folder, images_seen=self.trainer.images_seen) if group.leads else None
 
     def _prepare(self, *, resume: bool) -> None:
         newest = newest_state(self.folder)
+        self.group.wait()
         if newest is not None and not resume:
             raise ConfigError(
                 "the run folder holds a run",
@@ -112,6 +133,8 @@ class TrainingRun:
                 hint="add --resume to continue it",
             )
         if newest is None:
+            if not self.group.leads:
+                return
             (self.folder / SAMPLES).mkdir(parents=True, exist_ok=True)
             (self.folder / STATS_FILE).write_text("")
             (self.folder / CONFIG_FILE).write_text(to_json(self.config) + "\n")
@@ -125,6 +148,8 @@ class TrainingRun:
                 got=canonical_json(self._dataset_facts()).decode().strip(),
             )
         self.trainer.restore(load_state(newest))
+        if not self.group.leads:
+            return
         rows = [row for row in read_stats(self.folder) if row["images_seen"] <= self.trainer.images_seen]
         (self.folder / STATS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -168,6 +193,11 @@ class TrainingRun:
         )
         return self._finish()
 
+    def close(self) -> None:
+        """End the event files."""
+        if self._events is not None:
+            self._events.close()
+
     def _write_tick(self, tick: Tick) -> None:
         seconds = tick.seconds
         self._rates.append((round(tick.images_per_second * seconds), seconds))
@@ -177,34 +207,45 @@ class TrainingRun:
             "images_per_second": round(tick.images_per_second, 2),
             **tick.values,
         }
-        with (self.folder / STATS_FILE).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        if self._events is not None:
+            with (self.folder / STATS_FILE).open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            self._events.write_row(row)
 
     def _save(self) -> None:
+        if self._events is not None:
+            self._write_checkpoint(self._events)
+        self.group.wait()
+
+    def _write_checkpoint(self, events: EventLog) -> None:
         seen = self.trainer.images_seen
         folder = checkpoint_folder(self.folder, seen)
         average = self.trainer.average.module
         save_generator(folder / GENERATOR_FILE, average, self.config, images_seen=seen)
         save_state(folder / STATE_FILE, self.trainer.state())
         drop_old_states(self.folder)
-        name = f"{seen:0{NAME_DIGITS}d}.png"
-        (self.folder / SAMPLES / name).write_bytes(self._samples())
+        samples = self._samples()
+        grid = sample_grid(samples, columns=SAMPLE_COLUMNS)
+        (self.folder / SAMPLES / f"{seen:0{NAME_DIGITS}d}.png").write_bytes(grid)
+        events.write_grid(np.asarray(Image.open(io.BytesIO(grid))), images_seen=seen)
         loss_curves(read_stats(self.folder), self.folder / LOSSES_FILE)
+        share = self._collapse.look(samples, images_seen=seen)
+        (folder / VARIETY_FILE).write_bytes(canonical_json({"share_of_real_faces": round(share, 4)}))
 
-    def _samples(self) -> bytes:
+    def _samples(self) -> Pixels:
         dimension = self.config.generator.latent_dimension
         latents = latent_batch(SAMPLE_SEED, range(SAMPLE_COLUMNS**2), dimension)
         average = self.trainer.average.module
         with torch.inference_mode():
-            images = average(torch.from_numpy(latents).to(self.trainer.device.torch_device))
-        return sample_grid(quantize(images), columns=SAMPLE_COLUMNS)
+            return quantize(average(torch.from_numpy(latents).to(self.trainer.device.torch_device)))
 
     def _finish(self) -> RunResult:
         result = self.folder / GENERATOR_FILE
         seen = self.trainer.images_seen
-        written = (checkpoint_folder(self.folder, seen) / GENERATOR_FILE).read_bytes()
-        write_atomically(result, lambda path: path.write_bytes(written))
-        write_stages(self.folder, self._stages(hashlib.sha256(written).digest()))
+        if self.group.leads:
+            written = (checkpoint_folder(self.folder, seen) / GENERATOR_FILE).read_bytes()
+            write_atomically(result, lambda path: path.write_bytes(written))
+            write_stages(self.folder, self._stages(hashlib.sha256(written).digest()))
         return RunResult(
             folder=self.folder,
             generator=result,

@@ -1,4 +1,4 @@
-"""The training step and the loop around it.
+"""The training step.
 
 Every random choice of step *k* is drawn from (seed, k), so a run that was killed and resumed
 takes exactly the steps an uninterrupted one takes.
@@ -7,39 +7,30 @@ takes exactly the steps an uninterrupted one takes.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .checkpoints import state_tensors
-from .config import LossKind, TrainingConfig, to_json
+from .config import LossKind, TrainingConfig, from_json, to_json
 from .datasets import Pixels
 from .device import Device
+from .distributed import ALONE, Group
 from .ema import AveragedModel
-from .errors import CheckpointError, DatasetError, TrainingDivergedError
+from .errors import CheckpointError, ConfigError, DatasetError, TrainingDivergedError
 from .losses import discriminator_loss, generator_loss, gradient_penalty
-from .networks import Discriminator, Generator
+from .networks import make_discriminator, make_generator
+from .schedule import Settings, settings_at
+
+Network = Callable[[Tensor], Tensor]
 
 MOMENTS = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")
+MOMENT_MAX = 1e4
+"""Scores and losses of a run that works stay far below."""
 HALF_RANGE = 127.5
-TICK_STEPS = 50
-MIN_SECONDS = 1e-9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tick:
-    """Means since the last tick."""
-
-    step: int
-    images_seen: int
-    seconds: float
-    """Wall time spent training since the last tick."""
-    images_per_second: float
-    values: Mapping[str, float]
+FLIPPED = 0.5
 
 
 class Trainer:
@@ -49,31 +40,41 @@ class Trainer:
         config: decides the weights.
         images: (N, R, R, 3) uint8; moved to the device as a whole.
         device: where to compute.
+        group: the processes that train together; the batch is shared among them.
+        compiled: let `torch.compile` make the kernels; only where no penalty differentiates twice.
     """
 
-    def __init__(self, config: TrainingConfig, images: Pixels, device: Device) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        images: Pixels,
+        device: Device,
+        *,
+        group: Group = ALONE,
+        compiled: bool = False,
+    ) -> None:
         if len(images) < config.batch:
             raise DatasetError(
                 "data set smaller than a batch", expected=str(config.batch), got=str(len(images))
             )
         self.config = config
         self.device = device
+        self.group = group
         self.step = 0
+        self._share = group.share(config.batch)
         torch.manual_seed(_derive(config.seed, "init", 0))
         where = device.torch_device
-        self.generator = Generator(config.generator).to(where).to(memory_format=torch.channels_last)
+        self.generator = make_generator(config.generator).to(where).to(memory_format=torch.channels_last)
         self.discriminator = (
-            Discriminator(config.discriminator).to(where).to(memory_format=torch.channels_last)
+            make_discriminator(config.discriminator).to(where).to(memory_format=torch.channels_last)
         )
         self.average = AveragedModel(
             self.generator, half_life_images=config.ema_half_life_images, ramp=config.ema_ramp
         )
-        optimizer = config.optimizer
-        betas = (optimizer.beta1, optimizer.beta2)
-        self._g_adam = torch.optim.Adam(self.generator.parameters(), lr=optimizer.learning_rate, betas=betas)
-        self._d_adam = torch.optim.Adam(
-            self.discriminator.parameters(), lr=optimizer.learning_rate, betas=betas
-        )
+        self._generate, self._score = self._runners(compiled=compiled)
+        self._settings = settings_at(config, 0)
+        self._g_adam = self._make_adam(self.generator)
+        self._d_adam = self._make_adam(self.discriminator)
         self._images = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(where)
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
@@ -81,27 +82,40 @@ class Trainer:
         self._counted = 0
         self._penalties = 0
 
+    def _runners(self, *, compiled: bool) -> tuple[Network, Network]:
+        if not compiled:
+            return self.generator, self.discriminator
+        if self.config.loss.penalised:
+            raise ConfigError(
+                "this loss cannot be compiled",
+                expected="a loss without penalties: torch.compile does not differentiate twice",
+                got=f"{self.config.preset} with R1 and R2",
+                hint="leave --compile out",
+            )
+        return torch.compile(self.generator), torch.compile(self.discriminator)
+
+    def _make_adam(self, module: torch.nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(
+            module.parameters(), lr=self._settings.learning_rate, betas=self._settings.betas
+        )
+
     @property
     def images_seen(self) -> int:
         """Real images shown so far."""
         return self.step * self.config.batch
 
-    @property
-    def progress(self) -> float:
-        """Share of the schedule that is done, 0..1."""
-        return min(1.0, self.images_seen / self.config.total_images)
-
     def run_step(self) -> None:
         """One update of the discriminator and one of the generator."""
         config = self.config
-        self._set_learning_rate()
+        self._settings = settings_at(config, self.images_seen)
+        _apply(self._settings, self._g_adam, self._d_adam)
         draw = torch.Generator().manual_seed(_derive(config.seed, "step", self.step))
         where = self.device.torch_device
         real = self._real_batch(draw)
         latents = torch.randn(config.batch, config.generator.latent_dimension, generator=draw)
-        noise = torch.rand(2, config.batch, generator=draw).to(where)
+        noise = torch.rand(2, config.batch, generator=draw)[:, self._share].to(where)
         with self.device.autocast():
-            fake = self.generator(latents.to(where))
+            fake = self._generate(latents[self._share].to(where))
         self._update_discriminator(real, fake.detach(), noise)
         self._update_generator(real, fake)
         self.step += 1
@@ -111,11 +125,11 @@ class Trainer:
     def _update_discriminator(self, real: Tensor, fake: Tensor, noise: Tensor) -> None:
         loss_config = self.config.loss
         with self.device.autocast():
-            scores = self.discriminator(torch.cat([real, fake]))
+            scores = self._score(torch.cat([real, fake]))
         on_real, on_fake = scores.chunk(2)
         loss = discriminator_loss(loss_config, on_real, on_fake, real_noise=noise[0], fake_noise=noise[1])
         total = loss
-        weight = self._penalty_weight()
+        weight = self._settings.penalty_weight
         if weight > 0 and self.step % loss_config.penalty_interval == 0:
             both = gradient_penalty(self.discriminator, torch.cat([real, fake])) * 2.0
             total = loss + 0.5 * weight * loss_config.penalty_interval * both
@@ -123,6 +137,7 @@ class Trainer:
             self._penalties += 1
         self._d_adam.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
+        self.group.average_gradients(self.discriminator.parameters())
         self._d_adam.step()
         self._sums["d_loss"] += loss.detach()
         self._sums["d_real"] += on_real.detach().mean()
@@ -131,34 +146,23 @@ class Trainer:
     def _update_generator(self, real: Tensor, fake: Tensor) -> None:
         self.discriminator.requires_grad_(requires_grad=False)
         with self.device.autocast():
-            on_fake = self.discriminator(fake)
+            on_fake = self._score(fake)
             if self.config.loss.kind is LossKind.RPGAN:
                 with torch.no_grad():
-                    on_real = self.discriminator(real)
+                    on_real = self._score(real)
             else:
                 on_real = on_fake
         loss = generator_loss(self.config.loss, on_real, on_fake)
         self._g_adam.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.group.average_gradients(self.generator.parameters())
         self._g_adam.step()
         self.discriminator.requires_grad_(requires_grad=True)
         self._sums["g_loss"] += loss.detach()
 
-    def _penalty_weight(self) -> float:
-        loss = self.config.loss
-        return loss.penalty_start + (loss.penalty_end - loss.penalty_start) * self.progress
-
-    def _set_learning_rate(self) -> None:
-        optimizer = self.config.optimizer
-        span = optimizer.learning_rate_end - optimizer.learning_rate
-        rate = optimizer.learning_rate + span * self.progress
-        for adam in (self._g_adam, self._d_adam):
-            for group in adam.param_groups:
-                group["lr"] = rate
-
     def _real_batch(self, draw: torch.Generator) -> Tensor:
         chosen = torch.from_numpy(self._next_indices())
-        flips = torch.rand(len(chosen), generator=draw) < 0.5
+        flips = (torch.rand(self.config.batch, generator=draw) < FLIPPED)[self._share]
         where = self.device.torch_device
         batch = self._images[chosen.to(where)].float().div_(HALF_RANGE).sub_(1.0)
         if self.config.flip:
@@ -173,21 +177,22 @@ class Trainer:
             self._order = shuffle.permutation(len(self._images))
             self._epoch = epoch
         start = position * self.config.batch
-        return self._order[start : start + self.config.batch]
+        return self._order[start : start + self.config.batch][self._share]
 
     def take_moments(self) -> dict[str, float]:
-        """Means since the last call.
+        """Means since the last call, over all processes.
 
         Raises:
-            TrainingDivergedError: one of them is not finite.
+            TrainingDivergedError: one of them is not finite, or beyond `MOMENT_MAX`.
         """
+        self.group.average(list(self._sums.values()))
         counts = {name: self._penalties if name == "penalty" else self._counted for name in MOMENTS}
         values = {n: float(self._sums[n]) / max(1, counts[n]) for n in MOMENTS}
-        broken = [name for name, value in values.items() if not np.isfinite(value)]
+        broken = [name for name, value in values.items() if not abs(value) <= MOMENT_MAX]
         if broken:
             raise TrainingDivergedError(
                 f"training diverged at image {self.images_seen}",
-                expected="finite losses",
+                expected=f"finite losses up to {MOMENT_MAX:g}",
                 got=", ".join(f"{name}={values[name]}" for name in broken),
                 hint="resume from the last checkpoint with a lower learning rate",
             )
@@ -210,7 +215,7 @@ class Trainer:
 
     def restore(self, state: Mapping[str, object]) -> None:
         """Continue from `state`; refuses one of another configuration."""
-        if state.get("config") != to_json(self.config):
+        if from_json(str(state.get("config"))) != self.config:
             raise CheckpointError(
                 "the training state belongs to another configuration",
                 expected=to_json(self.config),
@@ -225,63 +230,10 @@ class Trainer:
         self.step = int(str(state["step"]))
 
 
-def train(
-    trainer: Trainer,
-    *,
-    on_tick: Callable[[Tick], None],
-    on_checkpoint: Callable[[], None],
-    checkpoint_images: int,
-    stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Run to the end of the schedule, or until `stop`; a checkpoint is written in both cases."""
-    every = max(1, checkpoint_images // trainer.config.batch)
-    meter = _Meter(trainer, on_tick)
-    saved_step = -1
-    while trainer.step < trainer.config.steps and not stop():
-        trainer.run_step()
-        if trainer.step % every == 0:
-            meter.tick()
-            on_checkpoint()
-            saved_step = trainer.step
-            meter.restart()
-        elif trainer.step % TICK_STEPS == 0:
-            meter.tick()
-    if saved_step != trainer.step:
-        meter.tick()
-        on_checkpoint()
-
-
-class _Meter:
-    """Measures the steps since the last tick; time spent on checkpoints is left out."""
-
-    def __init__(self, trainer: Trainer, on_tick: Callable[[Tick], None]) -> None:
-        self._trainer = trainer
-        self._on_tick = on_tick
-        self.restart()
-
-    def restart(self) -> None:
-        """Start measuring here."""
-        self._step, self._time = self._trainer.step, time.monotonic()
-
-    def tick(self) -> None:
-        """Report and restart; raises `TrainingDivergedError`, says nothing after no steps."""
-        trainer = self._trainer
-        steps = trainer.step - self._step
-        if steps == 0:
-            return
-        values = trainer.take_moments()
-        trainer.device.synchronize()
-        seconds = time.monotonic() - self._time
-        self._on_tick(
-            Tick(
-                step=trainer.step,
-                images_seen=trainer.images_seen,
-                seconds=seconds,
-                images_per_second=steps * trainer.config.batch / max(seconds, MIN_SECONDS),
-                values=values,
-            )
-        )
-        self.restart()
+def _apply(settings: Settings, *adams: torch.optim.Adam) -> None:
+    for adam in adams:
+        for group in adam.param_groups:
+            group["lr"], group["betas"] = settings.learning_rate, settings.betas
 
 
 def _derive(seed: int, purpose: str, counter: int) -> int:

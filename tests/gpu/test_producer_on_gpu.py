@@ -7,8 +7,9 @@ import pytest
 from facechain.gan.checkpoints import load_generator
 from facechain.gan.device import open_device
 from facechain.gan.generation import Renderer
-from facechain.gan.presets import PPSA_PLUS
+from facechain.gan.presets import PPSA_PAPER, PPSA_PLUS
 from facechain.gan.runs import TrainingRun
+from facechain.gan.training import Trainer
 from support.faces import made_faces
 
 pytestmark = pytest.mark.gpu
@@ -40,3 +41,13 @@ def test_gpu_rendering_repeats_and_is_close_to_the_cpus(tmp_path: Path) -> None:
     )
     difference = np.abs(images.astype(int) - on_cpu.render_micro_batch(3).astype(int))
     assert difference.max() <= 3
+
+
+def test_compiled_training_takes_the_steps_of_plain_training() -> None:
+    config = replace(PPSA_PAPER, batch=64)
+    gpu = open_device("cuda", bf16=False)
+    plain, compiled = (Trainer(config, FACES.images, gpu, compiled=flag) for flag in (False, True))
+    for _ in range(5):
+        plain.run_step()
+        compiled.run_step()
+    assert compiled.take_moments() == pytest.approx(plain.take_moments(), rel=0.02, abs=1e-3)

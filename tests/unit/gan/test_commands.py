@@ -145,8 +145,12 @@ def test_paper_preset_prints_its_deviations(tmp_path: Path) -> None:
 
 def test_dry_run_prints_the_configuration_and_writes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    result = invoke("train", "--data", tmp_path / "missing", "--out", out, "--seed", "9", "--dry-run")
-    assert json.loads(result.stdout)["seed"] == 9
+    result = invoke("train", "--out", out, "--seed", "9", "--set", "loss.penalty_start=0.25", "--dry-run")
+    plan = json.loads(result.stdout)
+    assert plan["config"]["seed"] == 9
+    assert plan["config"]["loss"]["penalty_start"] == 0.25
+    assert plan["steps"] == plan["config"]["total_images"] // plan["config"]["batch"]
+    assert plan["gflop_per_image"] > 1
     assert not out.exists()
 
 
@@ -155,6 +159,8 @@ def test_dry_run_prints_the_configuration_and_writes_nothing(tmp_path: Path) -> 
     [
         ("train", ["--data", "missing", "--out", "run"]),
         ("train", ["--data", "empty", "--out", "run", "--preset", "tiny"]),
+        ("train", ["--data", "missing"]),
+        ("train", ["--dry-run", "--set", "batch=many"]),
         ("generate", ["--count", "1", "--out", "out", "--checkpoint", "empty"]),
         ("cluster", ["--images", "empty", "--out", "out"]),
         ("produce", ["--out", "batch"]),

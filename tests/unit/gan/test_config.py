@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from facechain.gan.config import from_json, to_json
+from facechain.gan.config import Family, Norm, from_json, override, to_json
 from facechain.gan.errors import ConfigError
 from facechain.gan.networks import Discriminator, Generator, parameter_count
 from facechain.gan.presets import PPSA_PAPER, PRESETS, TINY, deviations, find_preset
@@ -66,3 +66,57 @@ def test_only_the_paper_preset_lists_deviations() -> None:
     assert deviations("ppsa-plus") == ()
     with pytest.raises(ConfigError, match="ppsa-paper"):
         find_preset("stylegan")
+
+
+def test_a_configuration_from_before_a_field_came_means_what_it_meant() -> None:
+    fields = json.loads(to_json(TINY))
+    for part, names in (
+        ("generator", ("family", "depth")),
+        ("discriminator", ("family", "depth", "attention")),
+    ):
+        for name in names:
+            del fields[part][name]
+    del fields["schedule_images"], fields["optimizer"]["beta2_end"]
+    assert from_json(json.dumps(fields)) == TINY
+
+
+def test_dotted_fields_are_replaced_and_checked_together() -> None:
+    changed = override(
+        TINY,
+        [
+            "optimizer.learning_rate=1e-4",
+            "batch=16",
+            "flip=false",
+            "loss.kind=bce",
+            "generator.family=residual",
+            "generator.norm=none",
+            "generator.widths=[16, 8, 8]",
+        ],
+    )
+    assert (changed.optimizer.learning_rate, changed.batch, changed.flip) == (1e-4, 16, False)
+    assert (changed.generator.family, changed.generator.norm) == (Family.RESIDUAL, Norm.NONE)
+    assert changed.generator.widths == (16, 8, 8)
+    assert override(TINY, []) == TINY
+
+
+@pytest.mark.parametrize(
+    "assignment, said",
+    [
+        ("batch", "FIELD=VALUE"),
+        ("bach=3", "no such field"),
+        ("optimizer=3", "no such field"),
+        ("optimizer.x.y=3", "no such field"),
+        ("batch=large", "expected int, got 'large'"),
+        ("batch=0", "batch size"),
+        ("optimizer.beta1=1", "0 <= x < 1"),
+        ("optimizer.learning_rate=-1", "0 < x"),
+        ("generator.norm=none", "residual family"),
+        ("generator.depth=0", "residual blocks"),
+        ("generator.attention=[64]", "attention outside"),
+        ("discriminator.attention=[8]", "residual family"),
+        ("seed=NaN", "expected int"),
+    ],
+)
+def test_overrides_that_do_not_fit_are_refused(assignment: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        override(TINY, [assignment])

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from facechain.gan.latents import derive_seed, latent_batch, parse_seed
 SEED = bytes(range(32))
 SCRIPT = """
 import sys
+import threading
 from pathlib import Path
 from facechain.gan.checkpoints import load_generator
 from facechain.gan.device import open_device
@@ -60,6 +62,22 @@ def test_an_image_does_not_depend_on_which_others_are_wanted(loaded: LoadedGener
     some = {index: pixels.tobytes() for index, pixels in renderer.render([3, 17, 39])}
     assert some == {index: everything[index] for index in (3, 17, 39)}
     assert len(set(everything.values())) == 40
+
+
+def test_workers_change_the_order_of_work_and_nothing_else(loaded: LoadedGenerator, cpu: Device) -> None:
+    one, three = (
+        Renderer(loaded, seed=SEED, device=cpu, micro_batch=4, workers=workers) for workers in (1, 3)
+    )
+    indices = [*range(5), 9, *range(20, 41)]
+    alone, together = ([(i, p.tobytes()) for i, p in r.render(indices)] for r in (one, three))
+    assert together == alone
+
+
+def test_who_stops_listening_stops_the_rendering(loaded: LoadedGenerator, cpu: Device) -> None:
+    rendered = Renderer(loaded, seed=SEED, device=cpu, micro_batch=1, workers=2).render(range(100_000))
+    assert next(rendered)[0] == 0
+    rendered.close()  # type: ignore[attr-defined]
+    assert not any(thread.name.startswith("render") for thread in threading.enumerate())
 
 
 def test_renderer_refuses_disorder_and_bad_micro_batches(loaded: LoadedGenerator, cpu: Device) -> None:

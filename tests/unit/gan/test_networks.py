@@ -2,7 +2,8 @@ import torch
 from torch import nn
 
 from facechain.gan.config import Norm
-from facechain.gan.networks import Discriminator, Generator, SelfAttention
+from facechain.gan.layers import SelfAttention
+from facechain.gan.networks import Discriminator, Generator
 from facechain.gan.presets import PPSA_PAPER, PPSA_PLUS, TINY
 
 

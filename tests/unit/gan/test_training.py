@@ -1,14 +1,16 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from facechain.consensus.kinds import StageType
 from facechain.gan.checkpoints import checkpoint_folder, load_generator
 from facechain.gan.device import Device
 from facechain.gan.errors import CheckpointError, ConfigError, DatasetError, TrainingDivergedError
-from facechain.gan.presets import PPSA_PAPER, TINY
+from facechain.gan.presets import PPSA_PAPER, R3_ATTN_32, TINY
 from facechain.gan.runs import TrainingRun, read_stats
 from facechain.gan.stages import read_stages
 from facechain.gan.training import Trainer
@@ -107,6 +109,62 @@ def test_resume_refuses_other_data_and_other_configuration(cpu: Device, tmp_path
         TrainingRun(tmp_path, config=TINY, faces=FACES, device=cpu, holdout_share=0.4, resume=True)
     with pytest.raises(CheckpointError, match="configuration"):
         TrainingRun(tmp_path, config=replace(TINY, seed=1), faces=FACES, device=cpu, resume=True)
+
+
+def test_a_training_state_from_before_a_field_came_is_taken_up(cpu: Device) -> None:
+    old = Trainer(TINY, FACES.images, cpu)
+    state = old.state()
+    config = json.loads(str(state["config"]))
+    del config["schedule_images"], config["generator"]["family"]
+    Trainer(TINY, FACES.images, cpu).restore(state | {"config": json.dumps(config)})
+
+
+def test_tensorboard_shows_the_rows_and_the_samples(cpu: Device, tmp_path: Path) -> None:
+    run = TrainingRun(tmp_path, config=TINY, faces=FACES, device=cpu)
+    run.run(checkpoint_images=32)
+    run.close()
+    shown = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    rows = read_stats(tmp_path)
+    assert [(event.step, event.value) for event in shown.Scalars("d_loss")] == [
+        (row["images_seen"], pytest.approx(row["d_loss"])) for row in rows
+    ]
+    assert [event.step for event in shown.Images("samples")] == [32, 64]
+
+
+def test_a_generator_that_draws_one_face_ends_the_run(cpu: Device, tmp_path: Path) -> None:
+    run = TrainingRun(tmp_path, config=TINY, faces=FACES, device=cpu, grace_images=0)
+
+    def flatten() -> bool:
+        with torch.no_grad():
+            for part in (run.trainer.generator, run.trainer.average.module):
+                for weight in part.parameters():
+                    weight.zero_()
+        return False
+
+    with pytest.raises(TrainingDivergedError, match="collapsed"):
+        run.run(stop=flatten, checkpoint_images=8)
+
+
+def test_losses_beyond_reason_end_the_run_though_they_are_finite(cpu: Device, tmp_path: Path) -> None:
+    run = TrainingRun(tmp_path, config=TINY, faces=FACES, device=cpu)
+    with torch.no_grad():
+        run.trainer.discriminator.score.bias.fill_(1e6)
+    with pytest.raises(TrainingDivergedError, match="d_real"):
+        run.run()
+
+
+def test_a_loss_with_penalties_is_not_compiled(cpu: Device) -> None:
+    with pytest.raises(ConfigError, match="differentiate twice"):
+        Trainer(TINY, FACES.images, cpu, compiled=True)
+
+
+def test_a_residual_preset_runs_a_step(cpu: Device) -> None:
+    faces = made_faces(people=4, per_person=2, side=32)
+    trainer = Trainer(replace(R3_ATTN_32, batch=4), faces.images, cpu)
+    before = weights(trainer)
+    trainer.run_step()
+    assert not same(before, weights(trainer))
+    assert trainer.take_moments()["penalty"] > 0
 
 
 def test_a_data_set_smaller_than_a_batch_is_refused(cpu: Device) -> None:
