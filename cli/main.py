@@ -76,6 +76,11 @@ COMMANDS: Final = {
         target="cli.producer:produce",
         summary="Generate, filter, cluster, store and submit in one go.",
     ),
+    "expression": Entry(
+        section=_PRODUCER,
+        target="cli.expression:expression",
+        summary="Tell the facial expressions of faces, with their confidence.",
+    ),
     "testnet": Entry(
         section=_TRIAL, target="cli.testnet:testnet", summary="Run a network of several nodes on loopback."
     ),
