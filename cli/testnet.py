@@ -5,36 +5,32 @@ Owns the commands and what they print; `testnet_network` does the work.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from .errors import CheckFailedError
+from .errors import CheckFailedError, CommandError, NotFoundError, UsageError
 from .options import LongNameOption, examples, json_option
 from .output import columns, emit, say
 from .testnet_founding import WALLET_KEYS
-from .testnet_process import terminating, uninterrupted
+from .testnet_process import ProcessId, otherwise, own_command, terminating, uninterrupted
 from .testnet_record import NODE_PREFIX, node_names
 from .testnet_topology import DEFAULT_DEGREE, Topology
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from .testnet_network import NodeView, TrialNetwork
-    from .testnet_record import NetworkRecord
     from .testnet_scenario import Step
 
 MAX_NODES: Final = 64
 FOLDER: Final = "facechain-testnet"
 REDRAW_SECONDS: Final = 1.0
-HEADINGS: Final = ("NODE", "PID", "PEERS AT", "API AND EXPLORER", "HEIGHT", "TIP", "PEERS", "MEMPOOL")
-TIP_DIGITS: Final = 16
 
 
 def _root(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
@@ -69,13 +65,21 @@ def testnet() -> None:
     epilog=examples(
         "facechain testnet up --nodes 4 --mine",
         "facechain testnet up --nodes 4 --mine --keep --json",
-        "facechain testnet up --nodes 8 --mine --topology ring --scenario partition.toml",
+        "facechain testnet up --nodes 8 --miners 2 --topology ring --scenario partition.toml",
+        "sudo facechain testnet up --nodes 8 --miners 2 --namespaces",
     )
 )
 @click.option(
     "--nodes", type=click.IntRange(1, MAX_NODES), default=4, show_default=True, help="Number of nodes."
 )
-@click.option("--mine", is_flag=True, help="Let the first node seal blocks.")
+@click.option("--mine", is_flag=True, help="Let the first node seal blocks: --miners 1.")
+@click.option(
+    "--miners",
+    type=click.IntRange(0, MAX_NODES),
+    default=0,
+    show_default=True,
+    help="Let the first nodes seal blocks, each with a key of its own.",
+)
 @click.option(
     "--topology",
     type=click.Choice([str(item) for item in Topology]),
@@ -92,6 +96,11 @@ def testnet() -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides --topology random.")
 @click.option(
+    "--namespaces",
+    is_flag=True,
+    help="Give each node a host of its own: a network namespace on a bridge. Needs root, iproute2 and iptables.",
+)
+@click.option(
     "--scenario",
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of what happens to the nodes, step by step, once all are up (docs/testnet.md).",
@@ -103,9 +112,11 @@ def up(
     *,
     nodes: int,
     mine: bool,
+    miners: int,
     topology: str,
     degree: int,
     seed: int,
+    namespaces: bool,
     scenario: Path | None,
     keep: bool,
     root: Path,
@@ -113,37 +124,56 @@ def up(
 ) -> None:
     """Found a network, start its nodes and run them until Ctrl-C.
 
-    Ctrl-C ends the nodes and removes everything.
+    Ctrl-C ends the nodes and removes everything, and so does the end of this command by anything else.
     """
     from .testnet_network import TrialNetwork
     from .testnet_scenario import read_scenario
 
+    if miners > nodes:
+        raise UsageError("--miners", expected=f"at most as many as --nodes {nodes}", got=miners)
     steps = () if scenario is None else read_scenario(scenario, node_names(nodes))
+    own = ProcessId.of(os.getpid())
     with terminating():
-        network = TrialNetwork.found(
-            root, count=nodes, mines=mine, topology=Topology(topology), degree=degree, seed=seed
-        )
+        _clear(root, lambda owner: not owner.is_running())
         try:
-            say(f"starting {nodes} nodes in {root}")
-            network.start_all()
-            views = network.wait_connected()
-            emit(_as_json(network.record, views), as_json=as_json, lines=[])
-            if not as_json:
-                _print(views)
-            for step in steps:
-                time.sleep(step.after_seconds)
-                say(str(step))
-                _take(network, step)
-            if keep:
-                _explain(network, keep=True)
-                return
-            with suppress(KeyboardInterrupt):
-                _explain(network, keep=False)
-                _watch(network, live=not as_json)
+            network = TrialNetwork.found(
+                root,
+                count=nodes,
+                mines=mine or miners > 0,
+                miners=max(miners, 1),
+                topology=Topology(topology),
+                degree=degree,
+                seed=seed,
+                namespaces=namespaces,
+                owner=own,
+            )
+            with otherwise(own_command("testnet", "down", "--dir", str(root))):
+                _run(network, steps, keep=keep, as_json=as_json)
         except BaseException:
-            _take_down(network)
+            _clear(root, lambda owner: owner == own)
             raise
-        _take_down(network)
+
+
+def _run(network: TrialNetwork, steps: Sequence[Step], *, keep: bool, as_json: bool) -> None:
+    """Start the nodes, do what the scenario says, and wait for the end, unless the network is to be kept."""
+    live = sys.stdout.isatty() and not as_json and not keep
+    say(f"starting {len(network.nodes)} nodes in {network.record.root}")
+    network.start_all()
+    network.wait_connected()
+    if not live:
+        _show(network, as_json=as_json)
+    for step in steps:
+        time.sleep(step.after_seconds)
+        say(str(step))
+        _take(network, step)
+    if keep:
+        _explain(network, keep=True)
+        network.keep()
+        return
+    with suppress(KeyboardInterrupt, NotFoundError):  # the second one: another command took it down
+        _explain(network, keep=False)
+        _watch(network, live=live)
+    _take_down(network)
 
 
 def _take(network: TrialNetwork, step: Step) -> None:
@@ -241,10 +271,7 @@ def status(*, root: Path, as_json: bool) -> None:
     from .testnet_network import TrialNetwork
 
     network = TrialNetwork.open(root)
-    views = network.look()
-    emit(_as_json(network.record, views), as_json=as_json, lines=[])
-    if not as_json:
-        _print(views)
+    views = _show(network, as_json=as_json)
     silent = [view.node.name for view in views if view.status is None]
     if silent:
         raise CheckFailedError(
@@ -266,112 +293,94 @@ def down(*, root: Path) -> None:
 
 def _take_down(network: TrialNetwork) -> None:
     with uninterrupted():
-        killed = network.stop()
-        if killed:
-            say(f"killed, as SIGTERM did not end them: {', '.join(killed)}")
-        if network.remove():
-            say(f"ended {len(network.nodes)} nodes and removed {network.record.root}")
-        else:
-            say(f"ended {len(network.nodes)} nodes; {network.record.root} holds other files and stays")
+        done = network.take_down()
+    if done is None:
+        say("the network was taken down by another command")
+        return
+    killed, is_gone = done
+    if killed:
+        say(f"killed, as SIGTERM did not end them: {', '.join(killed)}")
+    stays = "" if is_gone else " holds other files and stays"
+    say(f"ended {len(network.nodes)} nodes{';' if stays else ' and removed'} {network.record.root}{stays}")
+
+
+def _clear(root: Path, is_ours: Callable[[ProcessId], bool]) -> None:
+    """Take down a network in `root` whose owner, the process that runs it in the foreground, is ours to clear after."""
+    from .testnet_network import TrialNetwork
+
+    try:
+        network = TrialNetwork.open(root)
+    except CommandError:  # there is none, or another's file
+        return
+    owner = network.record.owner
+    if owner is not None and is_ours(owner):
+        if owner.pid != os.getpid():
+            say(f"clearing what a 'testnet up' that was killed (process {owner.pid}) left in {root}")
+        _take_down(network)
 
 
 def _watch(network: TrialNetwork, *, live: bool) -> None:
-    """Show tips on a terminal, and tell of nodes that end, until Ctrl-C or until none is left."""
-    running = [node.name for node in network.nodes]
-    with _screen(live=live and sys.stdout.isatty()) as show:
-        while running:
-            for name in tuple(running):
-                if not network.runs(name):
-                    running.remove(name)
-                    say(f"{name} ended: {network.last_words(name)}")
-            if show is not None:
-                show(network.look())
+    """Show the network on a terminal, and tell of nodes that end, until Ctrl-C or until it is taken down."""
+    running = {node.name for node in network.nodes if network.runs(node.name)}
+    with _screen(network) if live else nullcontext(network.reload) as look:
+        while True:
+            look()
+            now = {node.name for node in network.nodes if network.runs(node.name)}
+            for name in sorted(running - now):
+                say(f"{name} ended: {network.last_words(name)}")
+            for name in sorted(now - running):
+                say(f"{name} runs again")
+            if running and not now:
+                say(
+                    "no node runs any more; start them again with 'facechain testnet restart', or end with Ctrl-C"
+                )
+            running = now
             time.sleep(REDRAW_SECONDS)
-        raise CheckFailedError("test network", expected="nodes that run", got="none; all have ended")
+
+
+def _show(network: TrialNetwork, *, as_json: bool) -> tuple[NodeView, ...]:
+    """Print the network: as JSON, drawn on a terminal, or in plain columns for programs; return what was seen."""
+    from . import testnet_view
+    from .testnet_branches import branches_of
+
+    views = network.look()
+    branches = branches_of(views)
+    if as_json:
+        emit(testnet_view.as_json(network.record, views, branches), as_json=True, lines=())
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console()
+        everything = len(views) + len(branches) + testnet_view.OTHER_LINES + 1
+        console.print(
+            testnet_view.drawn(network.record, views, branches, width=console.width, height=everything)
+        )
+    else:
+        for line in columns(testnet_view.HEADINGS, testnet_view.rows(views, branches)):
+            click.echo(line)
+        say(testnet_view.summary(branches))
+    return views
 
 
 @contextmanager
-def _screen(*, live: bool) -> Iterator[Callable[[Sequence[NodeView]], None] | None]:
-    """Yield what redraws the table in place, None when the output is no terminal."""
-    if not live:
-        yield None
-        return
+def _screen(network: TrialNetwork) -> Iterator[Callable[[], None]]:
+    """Yield what draws the network anew, in the same place."""
     from rich.live import Live
 
+    from .testnet_branches import branches_of
+    from .testnet_view import drawn
+
     with Live(auto_refresh=False) as screen:
-        yield lambda views: screen.update(_table(views), refresh=True)
 
+        def redraw() -> None:
+            views = network.look()
+            size = screen.console.size
+            picture = drawn(
+                network.record, views, branches_of(views), width=size.width, height=size.height - 1
+            )
+            screen.update(picture, refresh=True)
 
-def _print(views: Sequence[NodeView]) -> None:
-    """Print the table: drawn on a terminal, plain columns for programs."""
-    if not sys.stdout.isatty():
-        for line in columns(HEADINGS, map(_row, views)):
-            click.echo(line)
-        say(_summary(views))
-        return
-    from rich.console import Console
-
-    Console().print(_table(views))
-
-
-def _table(views: Sequence[NodeView]) -> Table:
-    from rich.table import Table
-
-    table = Table(*HEADINGS, caption=_summary(views))
-    for view in views:
-        table.add_row(*_row(view), style=None if view.status is not None else "red")
-    return table
-
-
-def _summary(views: Sequence[NodeView]) -> str:
-    """Say whether the nodes agree."""
-    tips = {view.tip for view in views if view.tip is not None}
-    if len(tips) < 2:
-        return "one tip" if tips else "no node answers"
-    heights = sorted({height for height, _ in tips})
-    return f"{len(tips)} different tips, heights {heights[0]} to {heights[-1]}"
-
-
-def _row(view: NodeView) -> tuple[str, ...]:
-    node, status = view.node, view.status
-    pid = str(node.process.pid) if node.process is not None and view.is_running else "-"
-    where = (node.peer or "-", node.url or "-")
-    name = f"{node.name} (miner)" if node.mines else node.name
-    if status is None:
-        return (name, pid, *where, "-", "no answer" if view.is_running else "ended", "-", "-")
-    tip = status.tip.hex()[:TIP_DIGITS]
-    return (name, pid, *where, str(status.height), tip, str(view.peers), str(view.mempool))
-
-
-def _as_json(record: NetworkRecord, views: Sequence[NodeView]) -> dict[str, Any]:
-    return {
-        "dir": str(record.root),
-        "network_id": record.network_id.hex(),
-        "genesis": str(record.genesis_file),
-        "wallet": str(record.wallet.root),
-        "groups": [list(group) for group in record.groups],
-        "tips": len({view.tip for view in views if view.tip is not None}),
-        "nodes": [_node_json(record, view) for view in views],
-    }
-
-
-def _node_json(record: NetworkRecord, view: NodeView) -> dict[str, Any]:
-    node, status = view.node, view.status
-    return {
-        "name": node.name,
-        "mines": node.mines,
-        "running": view.is_running,
-        "pid": node.process.pid if node.process is not None and view.is_running else None,
-        "peer": node.peer,
-        "api": node.url,
-        "dials": list(node.dials),
-        "data_dir": str(record.data_dir(node.name).root),
-        "log": str(record.data_dir(node.name).log_file),
-        "height": None if status is None else status.height,
-        "tip": None if status is None else status.tip.hex(),
-        "peers": view.peers,
-        "mempool": view.mempool,
-    }
+        yield redraw
 
 
 def _explain(network: TrialNetwork, *, keep: bool) -> None:

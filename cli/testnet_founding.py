@@ -6,12 +6,14 @@ a network says is worth nothing outside it.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .errors import RefusedError
+from .testnet_process import ProcessId
 from .testnet_record import RECORD_FILE, NetworkRecord, NodeRecord, node_names
 from .testnet_topology import DEFAULT_DEGREE, Topology, links
 
@@ -37,13 +39,15 @@ def found_testnet(
     *,
     count: int,
     mines: bool,
+    miners: int = 1,
     topology: Topology = Topology.GOSSIP,
     degree: int = DEFAULT_DEGREE,
     seed: int = 0,
+    owner: ProcessId | None = None,
 ) -> NetworkRecord:
     """Make a network of `count` nodes in `root`; with `mines` the first one seals with the producer's key.
 
-    `topology`, `degree` and `seed` say who opens connections to whom, see `testnet_topology.links`.
+    The first `miners` nodes do, each with a key of its own, so that both sides of a partition can have one. `topology`, `degree` and `seed` say who opens connections to whom, see `testnet_topology.links`.
 
     Raises:
         RefusedError: `root` is a folder with something in it.
@@ -51,8 +55,11 @@ def found_testnet(
     from ..node.genesis_file import GenesisDocument
 
     keys = {name: _new_key() for name in WALLET_KEYS}
-    genesis = _genesis(keys)
     names = node_names(count)
+    sealing = dict.fromkeys(names[: miners if mines else 0], keys[PRODUCER])
+    for name in tuple(sealing)[1:]:
+        sealing[name] = _new_key()
+    genesis = _genesis(keys, sealing)
     dials: dict[str, list[str]] = {name: [] for name in names}
     for lower, higher in sorted(links(topology, count, degree=degree, seed=seed)):
         dials[names[higher]].append(names[lower])
@@ -60,12 +67,12 @@ def found_testnet(
         root=root,
         network_id=genesis.network_id,
         nodes={
-            name: NodeRecord(name=name, mines=mines and name == names[0], dials=tuple(dials[name]))
-            for name in names
+            name: NodeRecord(name=name, mines=name in sealing, dials=tuple(dials[name])) for name in names
         },
+        owner=owner,
     )
     _claim(record)
-    _write(record, GenesisDocument.of(genesis), keys)
+    _write(record, GenesisDocument.of(genesis), keys, sealing)
     if topology.is_fixed:
         for name in names:
             record.data_dir(name).config_file.write_text(OWN_LINKS_ONLY, encoding="utf-8")
@@ -77,19 +84,24 @@ def _claim(record: NetworkRecord) -> None:
     root = record.root
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(root.iterdir()):
-        there = (root / RECORD_FILE).exists()
-        raise RefusedError(
-            str(root),
-            expected="a new or empty folder",
-            got="a test network" if there else "other files",
-            advice="end it with: facechain testnet down" if there else "choose another --dir",
-        )
+        raise _occupied(root)
     try:
         record.save(first=True)
     except FileExistsError:
         raise RefusedError(
             str(root), expected="a new or empty folder", got="a test network that is just being made"
         ) from None
+
+
+def _occupied(root: Path) -> RefusedError:
+    if not (root / RECORD_FILE).exists():
+        got, advice = "other files", "choose another --dir"
+    elif (owner := NetworkRecord.load(root).owner) is not None and owner.is_running():
+        got = f"a test network that process {owner.pid} runs in the foreground"
+        advice = "end it with Ctrl-C there, or choose another --dir"
+    else:
+        got, advice = "a test network", f"end it with: facechain testnet down --dir {shlex.quote(str(root))}"
+    return RefusedError(str(root), expected="a new or empty folder", got=got, advice=advice)
 
 
 def _new_key() -> LedgerKey:
@@ -100,11 +112,12 @@ def _new_key() -> LedgerKey:
     return LedgerKey(Ed25519PrivateKey.generate())
 
 
-def _genesis(keys: Mapping[str, LedgerKey]) -> Genesis:
+def _genesis(keys: Mapping[str, LedgerKey], sealing: Mapping[str, LedgerKey]) -> Genesis:
     from ..consensus.kinds import Role
     from ..consensus.params import Genesis, Grant
     from .network_presets import PRESETS
 
+    producers = sorted({key.public for key in (keys[PRODUCER], *sealing.values())})
     submitters = sorted(keys[name].public for name in (PRODUCER, SUBMITTER))
     return Genesis(
         name=NETWORK_NAME,
@@ -112,13 +125,18 @@ def _genesis(keys: Mapping[str, LedgerKey]) -> Genesis:
         time_ms=time.time_ns() // 1_000_000,
         administrators=(keys[ADMINISTRATOR].public,),
         grants=(
-            Grant(role=Role.PRODUCER, subject=keys[PRODUCER].public),
+            *(Grant(role=Role.PRODUCER, subject=public) for public in producers),
             *(Grant(role=Role.SUBMITTER, subject=public) for public in submitters),
         ),
     ).signed_by(keys[ADMINISTRATOR])
 
 
-def _write(record: NetworkRecord, document: GenesisDocument, keys: Mapping[str, LedgerKey]) -> None:
+def _write(
+    record: NetworkRecord,
+    document: GenesisDocument,
+    keys: Mapping[str, LedgerKey],
+    sealing: Mapping[str, LedgerKey],
+) -> None:
     """Write keys, genesis and one API token for the person and every node."""
     from ..node.api.token import load_or_create_token
     from ..node.genesis_file import write_document
@@ -134,5 +152,5 @@ def _write(record: NetworkRecord, document: GenesisDocument, keys: Mapping[str, 
     for node in record.nodes.values():
         layout = record.data_dir(node.name).create()
         create_private_file(layout.api_token_file, f"{token}\n".encode())
-        if node.mines:
-            Keystore(layout.keys).add(PRODUCER, keys[PRODUCER], None)
+        if node.name in sealing:
+            Keystore(layout.keys).add(PRODUCER, sealing[node.name], None)

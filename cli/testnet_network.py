@@ -10,20 +10,19 @@ import asyncio
 import json
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import CheckFailedError, CommandError, RefusedError
+from .errors import CheckFailedError, CommandError, NotFoundError, RefusedError
 from .testnet_founding import PRODUCER, found_testnet
 from .testnet_process import ProcessId, own_command, send, spawn, uninterrupted, wait_for_end
-from .testnet_record import NetworkRecord, NodeRecord
+from .testnet_record import FolderLock, NetworkRecord, NodeRecord
+from .testnet_site import site_of
 
 if TYPE_CHECKING:
     from .answers import NodeStatus
@@ -40,10 +39,6 @@ STATUS_SECONDS: Final = 5.0
 """A node that does not answer within this time is shown without a tip."""
 LOG_LINES: Final = 4
 LOG_TAIL_BYTES: Final = 8_192
-LOOPBACK: Final = "127.0.0.1"
-ANY_PORT: Final = f"{LOOPBACK}:0"
-PARTITIONED: Final = "testnet partition"
-"""Reason of the bans that keep the groups of a partition apart; other bans are left alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +72,33 @@ class TrialNetwork:
     def __init__(self, record: NetworkRecord) -> None:
         """Take over a network that is recorded on disk."""
         self.record = record
+        self._site = site_of(record)
+        self._lock = FolderLock(record.root)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     @classmethod
-    def found(cls, root: Path, *, count: int, mines: bool, **shape: Any) -> TrialNetwork:
-        """Make a new network in a new or empty folder; see `found_testnet`, also for `shape`."""
-        return cls(found_testnet(root.absolute(), count=count, mines=mines, **shape))
+    def found(
+        cls, root: Path, *, count: int, mines: bool, namespaces: bool = False, **shape: Any
+    ) -> TrialNetwork:
+        """Make a new network in a new or empty folder; see `found_testnet`, also for `shape`.
+
+        With `namespaces` every node gets a host of its own, see `testnet_namespaces`; RefusedError when that cannot be.
+        """
+        if not namespaces:
+            return cls(found_testnet(root.absolute(), count=count, mines=mines, **shape))
+        from .testnet_hosts import require
+        from .testnet_namespaces import made_hosts
+
+        require()
+        network = cls(found_testnet(root.absolute(), count=count, mines=mines, **shape))
+        try:
+            with made_hosts(network.record) as record:
+                record.save()
+        except BaseException:
+            with uninterrupted():
+                network.remove()
+            raise
+        return cls(record)
 
     @classmethod
     def open(cls, root: Path) -> TrialNetwork:
@@ -114,30 +130,30 @@ class TrialNetwork:
         """Start nodes at the same time; see `start_all`. A partition holds for a node that is started again."""
         for name in names:
             if self.node(name).peer is None:
-                self._change(replace(self.node(name), peer=_free_place(self._number(name))))
+                peer, api = self._site.places(name)
+                self._change(name, peer=peer, api=api)
         for name in names:
             self._spawn(name)
         deadline = time.monotonic() + START_SECONDS
         for name in names:
             self._await_ports(name, deadline)
-        self._divide(names)
-
-    def _number(self, name: str) -> int:
-        return list(self.record.nodes).index(name) + 1
+        self._site.divide(self.record, names)
 
     def _spawn(self, name: str) -> None:
         node, layout = self.node(name), self.record.data_dir(name)
         peers = [peer for dialed in node.dials if (peer := self.node(dialed).peer) is not None]
         arguments = ["--data-dir", str(layout.root), "--genesis", str(self.record.genesis_file)]
-        arguments += ["--listen", node.peer or ANY_PORT, "--api", node.api or ANY_PORT]
+        for option, place in (("--listen", node.peer), ("--api", node.api)):
+            arguments += [option, place] if place else []
         if peers:
             arguments += ["--peers", ",".join(peers)]
         if node.mines:
             arguments += ["--mine", "--mining-key", PRODUCER]
         with uninterrupted():
-            child = spawn(own_command("node", "start", *arguments), output=self.record.output_file(name))
+            command = self._site.command(name, own_command("node", "start", *arguments))
+            child = spawn(command, output=self.record.output_file(name))
             self._children[name] = child
-            self._change(replace(node, process=ProcessId.of(child.pid)))
+            self._change(name, process=ProcessId.of(child.pid))
 
     def _await_ports(self, name: str, deadline: float) -> None:
         """Wait for the node's own word that its ports are open, and record them."""
@@ -158,7 +174,7 @@ class TrialNetwork:
                     got=f"none: {self.last_words(name)}",
                 )
             time.sleep(POLL_SECONDS)
-        self._change(replace(self.node(name), peer=str(found["peer"]), api=str(found["api"])))
+        self._change(name, peer=str(found["peer"]), api=str(found["api"]))
 
     def last_words(self, name: str) -> str:
         """Return the last lines that a node printed, on one line."""
@@ -171,9 +187,26 @@ class TrialNetwork:
             return lines[-1].removeprefix("error: ")
         return " | ".join(lines[-LOG_LINES:]) or "it said nothing"
 
-    def _change(self, node: NodeRecord) -> None:
-        self.record = replace(self.record, nodes={**self.record.nodes, node.name: node})
-        self.record.save()
+    def _change(self, name: str, **fields: Any) -> None:
+        """Change one node's entry; what other commands changed in the meantime stays."""
+        with self._lock.held():
+            self.reload()
+            self.record = self.record.changed(name, **fields)
+            self.record.save()
+
+    def reload(self) -> None:
+        """Take in what other commands changed; NotFoundError when the network was taken down."""
+        found = NetworkRecord.load(self.record.root)
+        if found.network_id != self.record.network_id:
+            raise NotFoundError(f"the test network is gone; another one is in {self.record.root}")
+        self.record = found
+
+    def keep(self) -> None:
+        """Let the network outlive the process that founded it."""
+        with self._lock.held():
+            self.reload()
+            self.record = replace(self.record, owner=None)
+            self.record.save()
 
     # Dividing.
 
@@ -186,50 +219,24 @@ class TrialNetwork:
         self._set_groups(())
 
     def _set_groups(self, groups: tuple[tuple[str, ...], ...]) -> None:
-        self.record = replace(self.record, groups=groups)
-        self.record.save()
-        self._divide([node.name for node in self.nodes if self.runs(node.name)])
-
-    def _divide(self, names: Sequence[str]) -> None:
-        """Make the bans of running nodes those of the record; a node that does not run is done when it starts."""
-        from ..node.node_key import open_node_key
-
-        keys = {
-            name: open_node_key(self.record.data_dir(name).root).public.hex() for name in self.record.nodes
-        }
-        beyond = {name: {keys[other] for other in self.record.beyond(name)} for name in names}
-        asyncio.run(self._keep_out(beyond))
-
-    async def _keep_out(self, beyond: Mapping[str, set[str]]) -> None:
-        await asyncio.gather(*(self._keep_out_at(self.node(name), keys) for name, keys in beyond.items()))
-
-    async def _keep_out_at(self, node: NodeRecord, keys: set[str]) -> None:
-        from ..node.api.limits import BAN_SECONDS_MAX
-        from .client import NodeClient
-
-        if node.url is None:
-            return
-        token = self.record.wallet.api_token_file.read_text(encoding="utf-8").strip()
-        async with NodeClient(node.url, token=token) as client:
-            bans = (await client.get("/v1/bans"))["bans"]
-            present = {ban["peer"] for ban in bans if ban["reason"] == PARTITIONED}
-            for key in present - keys:
-                await client.call("DELETE", "/v1/bans", query={"peer": key})
-            for key in keys - present:
-                content = {"peer": key, "reason": PARTITIONED, "seconds": BAN_SECONDS_MAX}
-                await client.call("POST", "/v1/bans", content=content)
+        with self._lock.held():
+            self.reload()
+            self.record = replace(self.record, groups=groups)
+            self.record.save()
+        self._site.divide(self.record, [node.name for node in self.nodes if self.runs(node.name)])
 
     # Looking.
 
     def runs(self, name: str) -> bool:
         """Tell whether the node's process runs."""
         child, process = self._children.get(name), self.node(name).process
-        if child is not None and child.poll() is not None:
-            return False
+        if child is not None:
+            child.poll()  # one that has ended is not left a zombie
         return process is not None and process.runs(str(self.record.data_dir(name).root))
 
     def look(self) -> tuple[NodeView, ...]:
-        """Ask all nodes for their status at the same time."""
+        """Ask all nodes for their status at the same time; NotFoundError when the network was taken down."""
+        self.reload()
         return asyncio.run(self._look())
 
     async def _look(self) -> tuple[NodeView, ...]:
@@ -296,6 +303,7 @@ class TrialNetwork:
         self._signal(name, signal.SIGCONT)
 
     def _signal(self, name: str, number: signal.Signals) -> None:
+        self.reload()
         process = self.node(name).process
         if process is not None:
             send(process, number, argument=str(self.record.data_dir(name).root))
@@ -313,6 +321,7 @@ class TrialNetwork:
 
     def _end(self, names: Sequence[str], number: signal.Signals, seconds: float) -> tuple[str, ...]:
         """Signal nodes and wait; return the names of those that still run."""
+        self.reload()
         processes = {name: process for name in names if (process := self.node(name).process) is not None}
         for name, process in processes.items():
             send(process, number, argument=str(self.record.data_dir(name).root))
@@ -326,10 +335,26 @@ class TrialNetwork:
         child = self._children.pop(name, None)
         if child is not None:
             child.wait()
-        self._change(replace(self.node(name), process=None))
+        self._change(name, process=None)
+
+    def take_down(self) -> tuple[tuple[str, ...], bool] | None:
+        """End all nodes and remove everything; return those killed and whether the folder is gone.
+
+        None when somebody else has done it. Of two processes that do it at once, one waits for the other.
+        """
+        try:
+            with self._lock.held():
+                self.reload()
+                return self.stop(), self.remove()
+        except NotFoundError:
+            for child in self._children.values():  # started after the network was taken down
+                child.kill()
+                child.wait()
+            return None
 
     def remove(self) -> bool:
         """Remove what the network made, and its folder when nothing else is in it; tell whether that was so."""
+        self._site.remove()
         for path in self.record.made():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -345,14 +370,6 @@ class TrialNetwork:
 def have_one_tip(views: Sequence[NodeView]) -> bool:
     """Tell whether all nodes answer, with the same height and the same hash."""
     return None not in (tips := {view.tip for view in views}) and len(tips) == 1
-
-
-def _free_place(number: int) -> str:
-    """Return HOST:PORT for node `number` (from 1 on), free at this moment: on Linux an address of its own."""
-    host = f"127.0.{number >> 8}.{number & 0xFF}" if sys.platform == "linux" else LOOPBACK
-    with socket.socket() as place:
-        place.bind((host, 0))
-        return f"{host}:{place.getsockname()[1]}"
 
 
 def _seen(view: NodeView) -> str:

@@ -26,6 +26,7 @@ SETTINGS_PREFIX: Final = "FACECHAIN_"
 START_TIME_FIELD: Final = 22 - 3
 """Of /proc/PID/stat, counted from the state, which is field 3."""
 ENDED_STATES: Final = frozenset("ZXx")
+_GUARD: Final = ("sh", "-c", 'read -r word && exit 0; exec "$@"', "sh")
 INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends a command in the foreground."""
 
@@ -73,6 +74,25 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS_PREFIX)}
     paths = [IMPORT_ROOT, *filter(None, [kept.get("PYTHONPATH")])]
     return {**kept, "PYTHONPATH": os.pathsep.join(paths), **(extra or {})}
+
+
+@contextmanager
+def otherwise(command: Sequence[str]) -> Iterator[None]:
+    """Have `command` run if this process ends inside the context for good, by SIGKILL or for want of memory.
+
+    A shell waits for the end of a pipe, which the kernel closes in any case.
+    """
+    guard = subprocess.Popen(
+        [*_GUARD, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=clean_environment(),
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        guard.communicate(b"done\n")
 
 
 def spawn(command: Sequence[str], *, output: Path) -> subprocess.Popen[bytes]:

@@ -31,11 +31,10 @@ from facechain.cli.errors import CommandError, ExitCode
 from netns import namespaces, watch
 from netns.founding import Network, found
 from netns.manifest import Kind, Perturbation, manifest
-from netns.perturbations import World, old_release, perturb
+from netns.perturbations import OLD_VERSION, World, perturb
+from netns.releases import old_release
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-LAST_OLD_WIRE: Final = "4b278fb2817b86ea921185a905a5111ee5bfffc5"
-"""The last commit that speaks wire version 1 only."""
 DISK_MIB: Final = 64
 NODES_MIN: Final = 4
 RELAY: Final = "relay"
@@ -187,9 +186,11 @@ def inside(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         lan = stack.enter_context(
             namespaces.opened(folder / "disks", outside=options.inside, disk_mib=DISK_MIB)
         )
-        old = old_release(ROOT, LAST_OLD_WIRE, folder / "old-release")
+        old = old_release(ROOT, OLD_VERSION, folder / "old-release")
         if old is None and Kind.OLD_RELEASE in kinds:
-            say(f"left out: {Kind.OLD_RELEASE}, as commit {LAST_OLD_WIRE[:12]} is not in this clone")
+            say(
+                f"left out: {Kind.OLD_RELEASE}, as no commit with wire version {OLD_VERSION} is in this clone"
+            )
             kinds.remove(Kind.OLD_RELEASE)
         network = found(folder, lan, options.nodes, seed=options.seed)
         world = World(network=network, relay_host=lan.add(RELAY), scratch=folder, old_release=old)

@@ -20,11 +20,10 @@ from facechain.node.keystore import Keystore
 from facechain.node.private_files import create_private_file
 from netns.authors import Author
 from netns.hosts import MINE, HostNode
+from netns.manifest import MINER_EVERY
 from netns.namespaces import Lan
 
 PRESET: Final = "test"
-MINER_EVERY: Final = 3
-"""Of so many nodes one mines, so that both sides of a partition often have a miner."""
 NAMED_BY_ALL: Final = 2
 """Nodes that all others name; the rest is found by gossip, so that most connections are not between named peers."""
 PRODUCER: Final = "producer"

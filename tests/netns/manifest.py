@@ -23,13 +23,15 @@ class Kind(StrEnum):
     OLD_WIRE = "old-wire"
     """Speaks the previous wire version for a while, then the present one."""
     OLD_RELEASE = "old-release"
-    """Is the last release with the previous wire version for a while, then the present one."""
+    """Is the last release with the previous wire version for a while, on a store of its own, then the present one."""
     DISK_FULL = "disk-full"
     """No room on its disk."""
     CLOCK_OFF = "clock-off"
     """Its clock is off by less than the network allows: it keeps up all the time."""
     CLOCK_WRONG = "clock-wrong"
     """Its clock is off by more: it keeps up once it is set right."""
+    MINER_AHEAD = "miner-ahead"
+    """A miner's clock is ahead by more: it makes blocks that the others cannot take before their time."""
     SLOW_LINK = "slow-link"
     """It reaches the others through a slow relay only that breaks its connections."""
 
@@ -44,11 +46,14 @@ HOLD_SECONDS: Final = {
     Kind.DISK_FULL: (4.0, 10.0),
     Kind.CLOCK_OFF: (2.0, 6.0),
     Kind.CLOCK_WRONG: (6.0, 12.0),
+    Kind.MINER_AHEAD: (6.0, 12.0),
     Kind.SLOW_LINK: (12.0, 16.0),
 }
 """How long it lasts, from and to."""
 SMALL_SHIFT_SECONDS: Final = 5
 LARGE_SHIFT_SECONDS: Final = 30
+MINER_EVERY: Final = 3
+"""Of so many nodes one mines, so that both sides of a partition often have a miner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +89,7 @@ def manifest(
 
 
 def _perturbation(kind: Kind, nodes: int, source: random.Random) -> Perturbation:
-    target = source.randrange(nodes)
+    target = source.randrange(0, nodes, MINER_EVERY if kind is Kind.MINER_AHEAD else 1)
     others = [number for number in range(nodes) if number != target]
     return Perturbation(
         kind=kind,

@@ -1,15 +1,13 @@
-"""Hosts on one machine: a network namespace each, with an address on a common bridge and a disk of its own.
+"""Hosts of `facechain testnet --namespaces`, with a disk of its own each, where nothing is left of them in any case.
 
-Owns namespaces, bridge, addresses, disks and packet filters. All of it is made inside a network and a mount namespace that
-the calling process enters first (`enter`), so that nothing of it is seen outside, and the kernel takes it back when the
-last process in there ends, whatever ends it. Knows nothing of nodes.
+Owns disks and the network and mount namespace that the calling process enters first (`enter`): all hosts are made in there,
+so that nothing of them is seen outside, and the kernel takes them back when the last process in there ends, whatever ends
+it. Knows nothing of nodes.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,57 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from facechain.cli.errors import CheckFailedError, RefusedError
+from facechain.cli import testnet_hosts
+from facechain.cli.errors import RefusedError
+from facechain.cli.testnet_hosts import NAMED, run
 
-PROGRAMS: Final = {
-    "ip": "iproute2",
-    "iptables": "iptables",
-    "mount": "mount",
-    "nsenter": "util-linux",
-    "setpriv": "util-linux",
-    "unshare": "util-linux",
-}
-"""What is needed, and the Debian package that has it."""
-BRIDGE: Final = "fc-bridge"
-SUBNET: Final = "10.117.0"
-OWN_ADDRESS: Final = f"{SUBNET}.1"
-"""Where the calling process is."""
-FIRST_HOST: Final = 10
-HOSTS_MAX: Final = 200
-CHAIN: Final = "facechain-cut"
-RESET: Final = ("--tcp-flags", "RST", "RST")
-NAMED: Final = Path("/run/netns")
-"""Where `ip netns` keeps names; covered by a file system of our own."""
+PROGRAMS: Final = {**testnet_hosts.PROGRAMS, "mount": "mount", "setpriv": "util-linux"}
+HOSTS_MAX: Final = testnet_hosts.HOSTS_MAX
 OWN_NETWORK: Final = Path("/proc/self/ns/net")
-COMMAND_SECONDS: Final = 20.0
 ENTRY: Final = ("unshare", "--net", "--mount", "--propagation", "private")
-
-PROBE: Final = "ip link add fc-a type veth peer name fc-b && iptables --numeric --list >/dev/null"
 
 
 def require() -> None:
     """Check that hosts can be made here; RefusedError names what is missing."""
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
-    if absent:
-        packages = " ".join(sorted({PROGRAMS[name] for name in absent}))
-        raise RefusedError(
-            "network namespaces",
-            expected=f"the programs {', '.join(PROGRAMS)}",
-            got=f"none called {', '.join(absent)}",
-            advice=f"install: apt-get install {packages}",
-        )
-    if os.geteuid() != 0:
-        raise RefusedError(
-            "network namespaces", expected="root", got=f"user {os.geteuid()}", advice="run it with sudo"
-        )
-    made = subprocess.run([*ENTRY, "sh", "-c", PROBE], capture_output=True, text=True, check=False)
-    if made.returncode:
-        raise RefusedError(
-            "network namespaces",
-            expected="the right to make them, veth pairs and packet filters (CAP_SYS_ADMIN, CAP_NET_ADMIN)",
-            got=made.stderr.strip(),
-            advice="run it outside the container, or give it these capabilities",
-        )
+    testnet_hosts.require(PROGRAMS)
 
 
 def own_network() -> str:
@@ -83,50 +43,29 @@ def enter(script: Path, arguments: Sequence[str]) -> NoReturn:
     os.execvp(ENTRY[0], [*ENTRY, sys.executable, "-P", str(script), *arguments, own_network()])
 
 
-def run(*command: str) -> str:
-    """Run a system command and return what it printed; CheckFailedError with its words when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)
-    if done.returncode:
-        raise CheckFailedError(
-            " ".join(command), expected="exit code 0", got=f"{done.returncode}: {done.stderr.strip()}"
-        )
-    return done.stdout
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One host: its namespace, its address and its disk."""
+    """One host and its disk."""
 
     name: str
-    address: str
     disk: Path
+    place: testnet_hosts.Host
+
+    @property
+    def address(self) -> str:
+        return self.place.address
 
     def inside(self, *command: str) -> list[str]:
         """Return the command line that runs `command` on this host, ended by the kernel when its parent dies."""
-        namespace = f"--net={NAMED / self.name}"
-        return ["nsenter", namespace, "--", "setpriv", "--pdeathsig", "KILL", "--", *command]
+        return self.place.inside("setpriv", "--pdeathsig", "KILL", "--", *command)
 
     def shut_out(self, addresses: Iterable[str], *, silently: bool) -> None:
         """Take nothing from `addresses` and send them nothing; `silently`, or with a reset for every packet."""
-        others = ",".join(addresses)
-        how = ("DROP",) if silently else ("REJECT", "--reject-with", "tcp-reset")
-        if not silently:  # the resets themselves have to get out
-            self._filter("-A", CHAIN, "--destination", others, "-p", "tcp", *RESET, "-j", "ACCEPT")
-        for way in ("--source", "--destination"):
-            self._filter("-A", CHAIN, way, others, "-p", "tcp", "-j", *how)
+        self.place.shut_out(addresses, silently=silently)
 
     def let_in(self) -> None:
         """Take back what `shut_out` did."""
-        self._filter("-F", CHAIN)
-
-    def prepare_filter(self) -> None:
-        """Make the chain of rules that `shut_out` fills."""
-        self._filter("-N", CHAIN)
-        for way in ("INPUT", "OUTPUT"):
-            self._filter("-A", way, "-j", CHAIN)
-
-    def _filter(self, *arguments: str) -> None:
-        run(*self.inside("iptables", "--wait", "5", *arguments))
+        self.place.let_in()
 
 
 class Lan:
@@ -135,25 +74,15 @@ class Lan:
     def __init__(self, root: Path, disk_mib: int) -> None:
         self._root = root
         self._disk_mib = disk_mib
+        self._lan = testnet_hosts.Lan.claim()
         self.hosts: list[Host] = []
 
     def add(self, name: str) -> Host:
         """Make one more host, connected, with an empty disk."""
-        number = FIRST_HOST + len(self.hosts)
-        host = Host(name=name, address=f"{SUBNET}.{number}", disk=self._root / name)
-        inner, outer = f"fc-i{number}", f"fc-o{number}"
-        run("ip", "netns", "add", name)
-        run("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", name)
-        run("ip", "link", "set", outer, "master", BRIDGE, "up")
-        for command in (
-            ("addr", "add", f"{host.address}/24", "dev", inner),
-            ("link", "set", inner, "up"),
-            ("link", "set", "lo", "up"),
-        ):
-            run("ip", "-n", name, *command)
+        place = self._lan.add(name, len(self.hosts))
+        host = Host(name=name, disk=self._root / name, place=place)
         host.disk.mkdir(parents=True)
         run("mount", "-t", "tmpfs", "-o", f"size={self._disk_mib}m,mode=0700", "facechain", str(host.disk))
-        host.prepare_filter()
         self.hosts.append(host)
         return host
 
@@ -168,10 +97,7 @@ def opened(root: Path, *, outside: str, disk_mib: int) -> Iterator[Lan]:
         raise RefusedError("hosts", expected="a network namespace of their own", got="that of the machine")
     NAMED.mkdir(exist_ok=True)
     run("mount", "-t", "tmpfs", "facechain", str(NAMED))
-    run("ip", "link", "add", BRIDGE, "type", "bridge")
-    run("ip", "addr", "add", f"{OWN_ADDRESS}/24", "dev", BRIDGE)
-    for link in (BRIDGE, "lo"):
-        run("ip", "link", "set", link, "up")
+    run("ip", "link", "set", "lo", "up")
     lan = Lan(root, disk_mib)
     try:
         yield lan

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +136,8 @@ async def _old_wire(world: World, item: Perturbation, node: HostNode) -> float:
 async def _old_release(world: World, item: Perturbation, node: HostNode) -> float:
     if world.old_release is None:
         raise CheckFailedError("old release", expected="its files", got="none")
+    await node.stop()
+    node.empty_store()  # one that the old release makes, as a store that has once been upgraded need not be for it
     return await _upgrade(world, item, node, Life(code=world.old_release))
 
 
@@ -144,8 +145,10 @@ async def _upgrade(world: World, item: Perturbation, node: HostNode, before: Lif
     """Live for a while in the old way, keeping up, then be started in the ordinary one."""
     slowest = 0.0
     for life, version in ((before, OLD_VERSION), (ORDINARY, PROTOCOL_VERSIONS[1])):
-        await node.stop()
+        if node.runs():
+            await node.stop()
         slowest = max(slowest, await world.started(node, life))
+        await world.network.authors[item.target].offer_again()
         spoken = await node.spoken_version(world.network.network_id)
         if spoken != version:
             raise CheckFailedError(node.name, expected=f"wire version {version}", got=str(spoken))
@@ -172,8 +175,7 @@ async def _clock_off(world: World, item: Perturbation, node: HostNode) -> float:
 
 
 async def _clock_wrong(world: World, item: Perturbation, node: HostNode) -> float:
-    # A miner whose clock is far ahead makes blocks that the others cannot take before their time: no fault of theirs.
-    ahead = item.ahead and not node.mines
+    ahead = item.ahead and not node.mines  # see _miner_ahead
     return await _shifted(world, item, node, LARGE_SHIFT_SECONDS if ahead else -LARGE_SHIFT_SECONDS)
 
 
@@ -200,6 +202,33 @@ async def _is_off(node: HostNode, seconds: int) -> bool:
         return False
     off = int(status.content["now_ms"]) / 1_000 - time.time()
     return abs(off - seconds) < CLOCK_TOLERANCE_SECONDS
+
+
+async def _miner_ahead(world: World, item: Perturbation, node: HostNode) -> float:
+    """Let a miner make blocks that nobody else can take yet; the others go on without it, and nobody is to blame."""
+    others = [other for other in world.nodes if other is not node]
+    limit_ms = world.network.future_limit_ms
+
+    async def is_alone() -> bool:
+        status = await node.status()
+        if status is None or int(status.content["tip_time_ms"]) - 1_000 * time.time() <= limit_ms:
+            return False
+        return status.tip not in watch.tips(await watch.look(others))
+
+    file = world.scratch / f"{node.name}.clock"
+    write_offset(file, 1_000 * LARGE_SHIFT_SECONDS)
+    await node.stop()
+    await node.start(Life(clock=file))
+    await world.seen(
+        f"the clock of {node.name} is {LARGE_SHIFT_SECONDS} s ahead",
+        lambda: _is_off(node, LARGE_SHIFT_SECONDS),
+    )
+    await world.seen(f"{node.name} has a block of its own that is too far ahead", is_alone)
+    without = await watch.recovered(others, since=time.monotonic())
+    await asyncio.sleep(item.hold_seconds)
+    write_offset(file, 0)
+    await world.seen(f"the clock of {node.name} is right", lambda: _is_off(node, 0))
+    return max(without, await world.recovered())
 
 
 async def _slow_link(world: World, item: Perturbation, node: HostNode) -> float:
@@ -248,23 +277,6 @@ async def _is_connected(node: HostNode, peer: str) -> bool:
         return peer in [item["address"] for item in (await client.get("/v1/peers"))["peers"]]
 
 
-def old_release(repository: Path, commit: str, folder: Path) -> Path | None:
-    """Take a release out of the history; None where it is not there (a shallow clone, no git)."""
-    if shutil.which("git") is None:
-        return None
-    archive = subprocess.run(
-        ["git", "archive", "--format=tar", commit, ".layout", "cli", "consensus", "node"],
-        cwd=repository,
-        capture_output=True,
-        check=False,
-    )
-    if archive.returncode:
-        return None
-    folder.mkdir()
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
-    return folder / ".layout"
-
-
 ACTIONS: Final[Mapping[Kind, Callable[[World, Perturbation, HostNode], Awaitable[float]]]] = {
     Kind.KILL: _kill,
     Kind.FREEZE: _freeze,
@@ -275,5 +287,6 @@ ACTIONS: Final[Mapping[Kind, Callable[[World, Perturbation, HostNode], Awaitable
     Kind.DISK_FULL: _disk_full,
     Kind.CLOCK_OFF: _clock_off,
     Kind.CLOCK_WRONG: _clock_wrong,
+    Kind.MINER_AHEAD: _miner_ahead,
     Kind.SLOW_LINK: _slow_link,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from netns.manifest import HOLD_SECONDS, Kind, manifest
-from netns.perturbations import ACTIONS
+from netns.manifest import HOLD_SECONDS, MINER_EVERY, Kind, manifest
+from netns.perturbations import ACTIONS, OLD_VERSION
+from netns.releases import NEWEST
 from netns.shifted_clock import ShiftedClock, write_offset
 from support.deadline import wait_until
 
@@ -98,8 +100,10 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with start(PATH=str(tmp_path)) as process:
         out, err = process.communicate(timeout=RUN_SECONDS)
     assert (process.returncode, out) == (5, "")
-    assert "got none called ip, iptables, mount, nsenter, setpriv, unshare; install: apt-get install" in err
-    assert "iproute2" in err
+    assert (
+        "got none called ip, iptables, iptables-restore, nsenter, unshare, mount, setpriv; on Debian" in err
+    )
+    assert "apt-get install iproute2 iptables mount util-linux" in err
 
 
 def test_a_manifest_is_a_function_of_its_seed() -> None:
@@ -111,10 +115,16 @@ def test_a_manifest_is_a_function_of_its_seed() -> None:
         assert item.target in item.side
         assert 1 <= len(item.side) <= 4
         assert item.helper != item.target
+        assert item.kind is not Kind.MINER_AHEAD or item.target % MINER_EVERY == 0
         shortest, longest = HOLD_SECONDS[item.kind]
         assert shortest <= item.hold_seconds <= longest
     assert [item.kind for item in make(5, FAST)[:3]] != [item.kind for item in make(6, FAST)[:3]]
     assert set(ACTIONS) == set(HOLD_SECONDS) == {item.kind for item in make(4)[: len(Kind)]} == set(Kind)
+
+
+def test_every_version_before_the_present_one_has_a_release_to_upgrade_from() -> None:
+    assert set(range(1, OLD_VERSION + 1)) <= set(NEWEST)
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in NEWEST.values())
 
 
 def test_a_shifted_clock_follows_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

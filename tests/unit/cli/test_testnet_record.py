@@ -30,6 +30,8 @@ def record(tmp_path: Path) -> NetworkRecord:
         network_id=bytes(32),
         nodes={node.name: node for node in nodes},
         groups=((first,), (second,)),
+        lan=3,
+        owner=ProcessId(pid=8, started_ticks=80),
     )
 
 
@@ -55,7 +57,8 @@ def test_no_network_says_how_to_start_one(tmp_path: Path) -> None:
 
 
 def altered(**changes: Any) -> str:
-    content = {"format": "facechain-testnet-2", "network_id": "00" * 32, "nodes": [], "groups": [], **changes}
+    content = {"format": "facechain-testnet-3", "network_id": "00" * 32, "nodes": [], "groups": []}
+    content |= {"lan": None, "owner": None, **changes}
     return json.dumps(content)
 
 
@@ -79,7 +82,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         "[]",
         "{",
         "{}",
-        altered(format="facechain-testnet-1"),
+        altered(format="facechain-testnet-2"),
         altered(network_id="zz"),
         altered(nodes={"node-1": {}}),
         altered(nodes=[entry(pid=1)]),
@@ -89,11 +92,17 @@ def entry(**changes: Any) -> dict[str, Any]:
         altered(nodes=[entry(dials="node-2")]),
         altered(nodes=[entry(dials=[2])]),
         altered(groups=[["node-1"], "node-2"]),
+        altered(lan="7"),
+        altered(lan=-1),
+        altered(lan=True),
+        altered(owner=7),
+        altered(owner={"pid": 7}),
+        altered(owner={"pid": 7, "started_ticks": None}),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD_FILE).write_text(text)
-    with pytest.raises(UsageError, match="expected a record of format facechain-testnet-2"):
+    with pytest.raises(UsageError, match="expected a record of format facechain-testnet-3"):
         NetworkRecord.load(tmp_path)
 
 
