@@ -152,6 +152,33 @@ def bans(*, api: str, data_dir: DataDir, as_json: bool) -> None:
     emit(answer, as_json=as_json, lines=columns(("PEER", "UNTIL", "BY", "REASON"), rows))
 
 
+@peers.command(epilog=examples("facechain peers equivocations", "facechain peers equivocations --json"))
+@api_option
+@data_dir_option
+@json_option
+def equivocations(*, api: str, data_dir: DataDir, as_json: bool) -> None:
+    """List ledger keys that sealed or signed two things in one place.
+
+    That breaks no rule and nobody is banned for it; ask the key's owner. Seen since the node started.
+    """
+    answer = _ask(api, data_dir, "GET", "/v1/equivocations")
+    rows = [
+        (
+            entry["key"],
+            f"block {item['height']}" if item["kind"] == "block" else f"statement {item['sequence']}",
+            item["first"][:_KEY_DIGITS_SHOWN],
+            item["second"][:_KEY_DIGITS_SHOWN],
+            _time(item["at_ms"]),
+        )
+        for entry in answer["keys"]
+        for item in entry["found"]
+    ]
+    if not rows and not as_json:
+        say("no key said two things in one place")
+        return
+    emit(answer, as_json=as_json, lines=columns(("KEY", "WHERE", "FIRST", "SECOND", "SEEN"), rows))
+
+
 def _ask(
     api: str,
     data_dir: DataDir,

@@ -93,6 +93,7 @@ class PeerHub:
             relay=self.relay,
             links=self.links,
             perform=self.perform,
+            clock_ms=clock_ms,
         )
         self._next_id = 0
         self._stopping = False

@@ -17,6 +17,7 @@ from ..consensus.statement import Statement
 from .backlog import Backlog
 from .chain_runner import ChainRunner
 from .chain_update import ChainUpdate
+from .equivocation_watch import EquivocationWatch
 from .intake import Relayed
 from .mempool import Drop
 from .peer_link import PeerLink
@@ -54,6 +55,7 @@ class HubWork:
         relay: Relay,
         links: Mapping[PeerId, PeerLink],
         perform: Callable[[Iterable[Action]], None],
+        clock_ms: Callable[[], int],
     ) -> None:
         """`perform` carries out what the machines want done."""
         self._runner = runner
@@ -63,9 +65,13 @@ class HubWork:
         self._links = links
         self._perform = perform
         self.backlog = Backlog()
+        self.equivocations = EquivocationWatch(
+            chain=runner.chain, pool=runner.mempool.pool, found=sync.equivocations, now_ms=clock_ms
+        )
         self.on_admitted: Callable[[], None] = lambda: None
         """Called when statements from peers entered the mempool."""
         runner.subscribe(self._on_update)
+        runner.subscribe(self.equivocations.on_update)
         runner.on_relayed = self._on_relayed
 
     async def run(self) -> None:
@@ -95,6 +101,7 @@ class HubWork:
         for block_hash, error in refused:
             self._on_refused(block_hash, error)
         self._perform(self._sync.on_tip_changed(time.monotonic()))
+        await self.equivocations.on_stale(item.block for item in ready)
 
     def _on_refused(self, block_hash: bytes, error: ConsensusError) -> None:
         """Blame who vouched for a block. One that merely announced it may be as honest as this node."""
@@ -117,6 +124,13 @@ class HubWork:
             else:
                 _log.debug("statement %s: %s", statement.id.hex(), error)
         self._on_relayed(results)
+        refused = [(statement, error) for statement, error in results if error is not None]
+        for forged in await self.equivocations.on_refused(refused):
+            peer = sources.get(forged.leaf)
+            if peer is not None:
+                self._perform(
+                    [Punish(peer, "bad-signature", f"statement {forged.id.hex()}: nobody signed it")]
+                )
 
     def _credit_statement(self, peer: PeerId | None) -> None:
         link = None if peer is None else self._links.get(peer)
@@ -133,6 +147,7 @@ class HubWork:
     def _on_relayed(self, results: Sequence[Relayed]) -> None:
         """Statements of peers went through the mempool."""
         taken = [statement for statement, error in results if error is None]
+        self.equivocations.on_admitted(taken)
         self.announce_statements(taken)
         if taken:
             self.on_admitted()
@@ -146,6 +161,7 @@ class HubWork:
         """
         self._recent.add(block)
         update, refused = await self._runner.add_blocks([block], self._announce)
+        self.equivocations.on_block(block.hash)
         for block_hash, error in refused:
             if block_hash == block.hash:
                 raise error

@@ -34,6 +34,7 @@ from .mining.controller import MinerController, MiningSituation, mining_situatio
 from .mining.workers import HashlibWorkers
 from .peer_admin import PeerAdmin
 from .peering import Peering
+from .protocol.equivocation import Equivocations
 from .protocol.sync_progress import BlockRate
 from .reorg_watch import ReorgWatch
 from .store.errors import StoreError
@@ -112,6 +113,7 @@ class Node:
         self.runner.on_blocks = self.reorgs.look
         self.reorgs.look()
         self.runner.on_trouble = self._on_trouble
+        self.hub.work.equivocations.tell = self.events.publish
         if self.miner is not None:
             self.hub.work.on_admitted = self.miner.on_statements
 
@@ -285,6 +287,11 @@ class Node:
         return clock_ms()
 
     @property
+    def equivocations(self) -> Equivocations:
+        """Keys that said two things in one place."""
+        return self.hub.sync.equivocations
+
+    @property
     def peer_control(self) -> PeerAdmin:
         """What the operator may do about peers."""
         return self.peering.admin
@@ -306,6 +313,7 @@ class Node:
         self.runner.check_works()
         answers = await self.runner.submit(statements)
         self.hub.announce_statements(item.statement for item in answers if item.queued and not item.known)
+        await self.hub.work.equivocations.on_submitted(answers)
         if self.miner is not None and answers:
             self.miner.on_statements()
         return answers

@@ -13,11 +13,13 @@ from typing import Any
 
 from aiohttp import web
 
+from ..protocol.equivocation import Equivocation
 from .context import SECURITY_HEADERS, ApiContext, context_of
 from .events import Event, ReorgAlarm, StoreChanged, Subscription, TipChanged, TooManyListeners
 from .limits import EVENT_KEEPALIVE_SECONDS, RETRY_AFTER_SECONDS
 from .parameters import read_hash
 from .problems import ApiProblem
+from .views.equivocations import equivocation_view
 from .views.network import alarm_view
 
 
@@ -35,6 +37,8 @@ def event_view(event: Event) -> tuple[str, dict[str, Any]]:
         return "store", {"state": "ok" if event.ok else "failing", "reason": event.reason}
     if isinstance(event, ReorgAlarm):
         return "alarm", alarm_view(event)
+    if isinstance(event, Equivocation):
+        return "equivocation", {"key": event.key.hex(), **equivocation_view(event)}
     return "receipt", {
         "id": event.id.hex(),
         "receipt": event.receipt,

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from ..protocol.equivocation import Equivocation
+
 QUEUED_EVENTS_MAX: Final = 256
 """Events that one listener may lag behind before it is cut off."""
 
@@ -75,7 +77,7 @@ class ReorgAlarm:
     """Tip of the chain that is followed, or refused."""
 
 
-Event = TipChanged | ReceiptChanged | StoreChanged | ReorgAlarm
+Event = TipChanged | ReceiptChanged | StoreChanged | ReorgAlarm | Equivocation
 
 
 class Subscription:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from ..protocol.equivocation import EquivocationKind
 from ..protocol.relay_counts import COUNTS
 from .objects import ObjectFolder
 from .port import NodePort
@@ -83,6 +84,7 @@ class _NodeCollector:
         for name, about in COUNTS:
             yield CounterMetricFamily(f"{PREFIX}_relay_{name}", about, value=float(status["relay"][name]))
         yield from _reorganisations(status["reorganisations"])
+        yield from _equivocations(status["equivocations"])
         if self._objects is not None:
             yield GaugeMetricFamily(
                 f"{PREFIX}_object_bytes", "Bytes of held images", value=float(self._objects.size_bytes)
@@ -106,6 +108,19 @@ def _reorganisations(counts: JsonObject) -> Iterator[Metric]:
         f"{PREFIX}_reorganisation_deepest_blocks",
         "Most blocks that left the active chain at once",
         value=float(counts["deepest"]),
+    )
+
+
+def _equivocations(counts: JsonObject) -> Iterator[Metric]:
+    """Yield in how many places keys said two things since the node started, and how many keys did."""
+    family = CounterMetricFamily(
+        f"{PREFIX}_equivocations", "Places in which a key sealed or signed two things", labels=("kind",)
+    )
+    for kind, name in ((EquivocationKind.BLOCK, "blocks"), (EquivocationKind.STATEMENT, "statements")):
+        family.add_metric((str(kind),), float(counts[name]))
+    yield family
+    yield GaugeMetricFamily(
+        f"{PREFIX}_equivocating_keys", "Keys with evidence of that", value=float(counts["keys"])
     )
 
 

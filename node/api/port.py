@@ -14,6 +14,7 @@ from ...consensus.statement import Statement
 from ..chainstate import ChainState
 from ..mempool import Mempool, Submission
 from ..peer_admin import PeerAdmin
+from ..protocol.equivocation import Equivocations
 from ..protocol.relay_counts import RelayCounts
 from ..reorg_watch import ReorgWatch
 from .events import EventHub
@@ -97,6 +98,11 @@ class NodePort(Protocol):
     @property
     def reorgs(self) -> ReorgWatch:
         """What went off the chain since the node started."""
+        ...
+
+    @property
+    def equivocations(self) -> Equivocations:
+        """Keys that said two things in one place since the node started; only read here."""
         ...
 
     def now_ms(self) -> int:

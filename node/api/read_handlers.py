@@ -26,6 +26,7 @@ from .problems import ApiProblem, bad_request, not_found
 from .snapshot import Snapshot
 from .views.accounts import account_view, proposals_view, roles_view
 from .views.blocks import block_view, blocks_view
+from .views.equivocations import equivocations_view
 from .views.images import find_places, image_view, looks_view
 from .views.network import genesis_view, live_status, stored_status
 from .views.statements import statement_bytes, statement_view
@@ -94,6 +95,11 @@ async def get_upgrade(request: web.Request) -> web.Response:
     context = context_of(request)
     versions = context.node.chain.versions
     return web.json_response(await context.reader.view(lambda snapshot: upgrades_view(snapshot, versions)))
+
+
+async def get_equivocations(request: web.Request) -> web.Response:
+    """Answer with the keys that said two things in one place, those that did it last first."""
+    return web.json_response(equivocations_view(context_of(request).node.equivocations))
 
 
 async def get_blocks(request: web.Request) -> web.Response:

@@ -169,6 +169,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The steps that lead to a batch or stage",
         errors=(404,),
     ),
+    _get(
+        "/v1/equivocations",
+        read.get_equivocations,
+        "Keys that sealed or signed two things in one place, with evidence",
+    ),
     _get("/v1/peers", peers.get_peers, "Connected peers, and those that the operator named"),
     Route(
         method="POST",

@@ -20,6 +20,7 @@ from ..api.read_handlers import read_block_name
 from ..api.snapshot import Snapshot
 from ..api.views.accounts import account_view, proposals_view, role_entries, roles_view
 from ..api.views.blocks import block_view, blocks_view, find_block
+from ..api.views.equivocations import equivocations_view, key_view
 from ..api.views.images import image_view
 from ..api.views.network import live_status, peer_view, stored_status
 from ..api.views.statements import Pooled, statement_view
@@ -115,7 +116,8 @@ async def account(request: web.Request) -> web.Response:
     view = await context.reader.view(
         lambda snapshot: account_view(snapshot, key, pooled_sequence=context.next_sequence(key, snapshot))
     )
-    return await _page(request, "account.html", account=view)
+    found = key_view(context.node.equivocations, key)
+    return await _page(request, "account.html", account=view, equivocations=found)
 
 
 async def network(request: web.Request) -> web.Response:
@@ -132,6 +134,7 @@ async def network(request: web.Request) -> web.Response:
         proposals=proposals["proposals"],
         peers=[peer_view(peer) for peer in context.node.peers()],
         params=params_to_json(context.node.chain.params),
+        equivocations=equivocations_view(context.node.equivocations),
     )
 
 

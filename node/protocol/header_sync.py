@@ -18,6 +18,7 @@ from ...consensus.errors import ConsensusError, DecodeError, RuleViolation, Temp
 from ..wire.limits import MAX_HEADERS
 from ..wire.messages import GetHeaders, Headers
 from .actions import Action, Drop, PeerId, Punish, Send
+from .equivocation import Equivocations
 from .presync import ChainChanged, ChainEnded, HeaderRules, Presync, check_own_work
 from .sync_peer import ChainPort, SyncLimits, SyncPeer, blame, is_ancestor
 
@@ -45,8 +46,10 @@ class HeaderSync:
         peers: Mapping[PeerId, SyncPeer],
         limits: SyncLimits,
         rules: HeaderRules | None,
+        equivocations: Equivocations,
     ) -> None:
         """`rules`: None to store whatever `chain` accepts, whatever its work."""
+        self._equivocations = equivocations
         self._chain = chain
         self._peers = peers
         self._limits = limits
@@ -195,6 +198,7 @@ class HeaderSync:
         for sealed in sifted.headers:
             try:
                 last = self._chain.accept_header(sealed, now_ms=now_ms, seal_checked=seals_checked)
+                self._equivocations.on_header(last, now_ms)
             except Temporary as error:
                 self.wait_for_time(state, error, now)
                 is_full, state.presync = False, None

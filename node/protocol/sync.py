@@ -20,6 +20,7 @@ from .actions import Action, Drop, PeerId, Send
 from .announcers import Announcers
 from .assembly import StatementByLeaf
 from .body_sync import BodySync
+from .equivocation import Equivocations
 from .header_sync import HeaderSync, Sifted
 from .presync import HeaderRules
 from .relay_counts import RelayCounts, announcement_bytes
@@ -51,7 +52,8 @@ class Synchronizer:
         self._limits = limits
         self._peers: dict[PeerId, SyncPeer] = {}
         self.counts = RelayCounts()
-        self.headers = HeaderSync(chain, self._peers, limits, rules)
+        self.equivocations = Equivocations()
+        self.headers = HeaderSync(chain, self._peers, limits, rules, self.equivocations)
         self._bodies = BodySync(chain, self._peers, source, limits, self.counts)
         self._announcers = Announcers(limits.announcers, limits.announcer_swap)
         self.served = ServedBodies(lambda block_hash: chain.block(block_hash))  # noqa: PLW0108 - as it is then
@@ -205,6 +207,7 @@ class Synchronizer:
         except RuleViolation as error:
             # Announced before it was connected there: what only the state tells may not be known there yet.
             return [] if error.code in UNKNOWN_TO_ANNOUNCERS else [blame(peer, error)]
+        self.equivocations.on_header(node, now_ms)
         state.note_best(node, self._limits.announce_known)
         return self._bodies.on_announced(peer, node, sealed, message, now)
 

@@ -76,6 +76,10 @@ BAN_SECONDS: Final = 86_400
 PROTOCOL_BAN_SECONDS: Final = 3600
 OFFENCE_SECONDS: Final = 3600
 
+MAX_EQUIVOCATORS: Final = 128
+MAX_EQUIVOCATIONS_PER_KEY: Final = 32
+MAX_STATEMENTS_SEEN: Final = 16_384
+
 MAX_HTTP_BODY_BYTES: Final = 24 << 20
 MAX_HTTP_LINE_BYTES: Final = 4096
 MAX_HTTP_FIELD_BYTES: Final = 4096
@@ -199,6 +203,9 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _policy("ban-score", BAN_SCORE, "points", "offences that make a ban"),
     _policy("offence", OFFENCE_SECONDS, "seconds", "until an offence no longer counts"),
     _policy("scored-peers", MAX_SCORED_PEERS, "items", "peers whose offences are remembered"),
+    _policy("equivocators", MAX_EQUIVOCATORS, "items", "keys whose equivocations are shown"),
+    _policy("equivocations", MAX_EQUIVOCATIONS_PER_KEY, "items", "places counted of one of these keys"),
+    _policy("statements-seen", MAX_STATEMENTS_SEEN, "items", "statements remembered to notice a second one"),
     _policy("send-queue", SEND_QUEUE_BYTES, "bytes", "frames queued for one connection"),
     _policy("chunk", CHUNK_BYTES, "bytes", "size up to which a BodyChunk or Statements is filled"),
     _policy("pace", PACE_SHARE, "share", "of a type's rate that a sender uses itself"),

@@ -34,6 +34,9 @@ from .messages import (
 
 _SECONDS_PER_MINUTE: Final = 60.0
 
+SHORTEST_WAIT_SECONDS: Final = 0.001
+"""Sums of times are rounded: a wait for what rounding left of a token might end where it began."""
+
 _ANSWERS: Final[Mapping[type[Message], tuple[type[Message], ...]]] = MappingProxyType(
     {reply: tuple(row.message for row in MESSAGES if reply in row.replies) for reply in REPLIES}
 )
@@ -64,9 +67,11 @@ class TokenBucket:
         return True
 
     def seconds_until_next(self, now: float) -> float:
-        """Return how long until `take` succeeds; 0 when it would now."""
+        """Return how long until `take` succeeds, at least `SHORTEST_WAIT_SECONDS`; 0 when it would now."""
         self._fill(now)
-        return max(0.0, (1.0 - self._tokens) / self._per_second)
+        if self._tokens >= 1.0:
+            return 0.0
+        return max(SHORTEST_WAIT_SECONDS, (1.0 - self._tokens) / self._per_second)
 
     def _fill(self, now: float) -> None:
         self._tokens = min(self._size, self._tokens + max(0.0, now - self._filled_at) * self._per_second)

@@ -18,9 +18,11 @@ from facechain.node.api.port import NodeStatus, PeerInfo, StoreTrouble
 from facechain.node.chain_runner import ChainRunner
 from facechain.node.chain_update import ChainUpdate
 from facechain.node.chainstate import ChainState
+from facechain.node.equivocation_watch import EquivocationWatch
 from facechain.node.mempool import Drop, Mempool, MempoolLimits, Submission
 from facechain.node.peer_admin import PeerAdmin
 from facechain.node.peer_door import PeerDoor
+from facechain.node.protocol.equivocation import Equivocations
 from facechain.node.protocol.peer_bans import BanList
 from facechain.node.reorg_watch import ReorgWatch
 from facechain.node.store.memory import MemoryStore
@@ -69,6 +71,12 @@ class LoneNode:
         )
         self.runner.subscribe(self.reorgs.on_update)
         self.runner.on_blocks = self.reorgs.look
+        self.equivocations = Equivocations()
+        self.watch = EquivocationWatch(
+            chain=self.chain, pool=self.pool, found=self.equivocations, now_ms=self.now_ms
+        )
+        self.watch.tell = self.events.publish
+        self.runner.subscribe(self.watch.on_update)
         return self
 
     async def __aexit__(
@@ -116,7 +124,9 @@ class LoneNode:
         raise AssertionError(f"a lone node has no connection to end, got {connection}")
 
     async def submit(self, statements: Sequence[Statement]) -> Sequence[Submission]:
-        return await self.runner.submit(statements)
+        answers = await self.runner.submit(statements)
+        await self.watch.on_submitted(answers)
+        return answers
 
     async def settled(self) -> None:
         await self.runner.call(lambda: None)

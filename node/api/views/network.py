@@ -12,6 +12,7 @@ from ..events import ReorgAlarm
 from ..port import NodePort, NodeStatus, PeerInfo, StoreTrouble
 from ..snapshot import Snapshot
 from .blocks import JsonObject
+from .equivocations import counts_view
 from .images import checkpoint_view
 from .upgrades import live_upgrade
 
@@ -68,6 +69,7 @@ def live_status(node: NodePort) -> JsonObject:
         **live_upgrade(node.chain),
         "store": store_view(node.store_trouble()),
         "reorganisations": reorg_view(node.reorgs),
+        "equivocations": counts_view(node.equivocations),
     }
 
 

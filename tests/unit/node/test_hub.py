@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from facechain.consensus.block import Block
 from facechain.consensus.params import Genesis
 from facechain.consensus.payloads import Cancel
-from facechain.consensus.signing import NodeKey
 from facechain.node import hub_work, peer_link
 from facechain.node.config_kinds import PeerPattern
 from facechain.node.peer_link import PeerLink, payload_bytes
 from facechain.node.protocol.actions import Punish
 from facechain.node.service import clock_ms
 from facechain.node.store.errors import StoreFull
-from facechain.node.wire.connection import Connection
-from facechain.node.wire.faults import WireError
-from facechain.node.wire.handshake import LocalNode
 from facechain.node.wire.messages import (
-    AnnounceBlock,
     BodyChunk,
     GetBody,
     GetHeaders,
     Headers,
-    Message,
     Ping,
     Statements,
     Status,
 )
-from facechain.node.wire.transport import connect
-from support.chain import SUBMITTER, ChainBuilder, make_genesis, seed
+from support.chain import SUBMITTER, ChainBuilder, make_genesis
 from support.live import LiveNode, live_node
+from support.peer import announcement, gone, peer_of, receive
 
 
 @pytest.fixture
@@ -52,39 +44,6 @@ def builder(genesis: Genesis) -> ChainBuilder:
 async def node(tmp_path: Path, genesis: Genesis) -> AsyncIterator[LiveNode]:
     async with live_node(tmp_path / "node", genesis) as started:
         yield started
-
-
-@contextlib.asynccontextmanager
-async def peer_of(node: LiveNode, genesis: Genesis, name: str = "peer") -> AsyncIterator[Connection]:
-    """Connect to a node as a peer whose every message the test writes."""
-    local = LocalNode(key=NodeKey.from_seed(seed(name)), network_id=genesis.network_id, user_agent="test")
-    address = node.addresses.peer
-    connection = await connect(address.host, address.port, local=local)
-    async with connection:
-        yield connection
-
-
-async def receive(connection: Connection, kind: type[Message]) -> Message:
-    async with asyncio.timeout(10):
-        while not isinstance(message := await connection.receive(), kind):
-            continue
-        return message
-
-
-async def gone(connection: Connection) -> WireError:
-    """Read until the node ends the connection."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await connection.receive()
-            except WireError as error:
-                return error
-
-
-def announce(block: Block) -> AnnounceBlock:
-    return AnnounceBlock(
-        sealed_header=block.sealed.encode(), byte_count=block.body.byte_count(), leaves=block.body.leaves()
-    )
 
 
 async def is_well(node: LiveNode, genesis: Genesis) -> None:
@@ -133,7 +92,7 @@ async def test_a_fault_of_a_machine_at_a_tick_or_in_the_work_does_not_end_the_no
             await ticked.wait()
         ticked.clear()
         async with peer_of(node, genesis) as peer:
-            await peer.send(announce(builder.mine()))
+            await peer.send(announcement(builder.mine()))
             async with asyncio.timeout(10):
                 await ticked.wait()
     await is_well(node, genesis)
@@ -160,7 +119,7 @@ async def test_an_invalid_block_is_not_blamed_on_a_peer_that_merely_announced_it
 ) -> None:
     bad = builder.forge(state_root=bytes(32))
     async with peer_of(node, genesis) as peer:
-        await peer.send(announce(bad))
+        await peer.send(announcement(bad))
         await node.until(lambda: (found := node.node.chain.tree.get(bad.hash)) and found.invalid)
         await peer.send(Ping(nonce=1))
         await is_well(node, genesis)
@@ -217,7 +176,7 @@ async def test_a_store_that_fails_keeps_the_node_up_and_blocks_are_taken_when_it
     monkeypatch.setattr(store, "transact", limited)
     async with peer_of(node, genesis) as peer:
         for block in blocks:
-            await peer.send(announce(block))
+            await peer.send(announcement(block))
         await node.until(lambda: node.node.runner.trouble is not None)
         await is_well(node, genesis)
         assert node.height == 0

@@ -9,6 +9,7 @@ import pytest
 
 from facechain.node.config import NodeConfig
 from facechain.node.config_kinds import PeerPattern
+from facechain.node.protocol.equivocation import EquivocationLimits
 from facechain.node.protocol.peer_bans import OFFENCES, RULE_BROKEN, BanList
 from facechain.node.protocol.peer_book import AddressBook
 from facechain.node.protocol.peer_entry import PeerPolicy
@@ -39,6 +40,7 @@ from facechain.node.wire.messages import (
 from support.peer_books import NOW_MS, SECRET, heard, make_book, public_host
 
 POLICY, OUTBOUND, TIMEOUTS, CONNECTIONS = PeerPolicy(), OutboundPolicy(), Timeouts(), ConnectionLimits()
+EQUIVOCATIONS = EquivocationLimits()
 
 
 def shape(message: type[Any], name: str) -> Any:
@@ -165,6 +167,9 @@ USED: dict[str, Callable[[], float]] = {
     "ban-score": points_until_a_ban,
     "offence": seconds_until_an_offence_lapses,
     "scored-peers": scored,
+    "equivocators": lambda: EQUIVOCATIONS.keys,
+    "equivocations": lambda: EQUIVOCATIONS.per_key,
+    "statements-seen": lambda: EQUIVOCATIONS.seen,
     "send-queue": lambda: CONNECTIONS.send_queue_bytes,
     "chunk": lambda: vars(chunks)["CHUNK_BYTES"],
     "connect": lambda: transport.DEFAULT_TIMEOUTS.connect_seconds,

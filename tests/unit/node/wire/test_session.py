@@ -52,6 +52,18 @@ def test_a_bucket_gives_its_size_at_once_and_then_its_rate() -> None:
     assert not bucket.take(5.0)  # a clock that jumps back gives nothing
 
 
+def test_a_wait_ends_however_sums_of_times_are_rounded() -> None:
+    now = 1e9 / 3
+    bucket = TokenBucket(7, now)
+    for _ in range(2_000):
+        waits = 0
+        while delay := bucket.seconds_until_next(now):
+            now += delay
+            waits += 1
+            assert waits < 3
+        assert bucket.take(now)
+
+
 @pytest.mark.parametrize("spec", SESSION_MESSAGES, ids=lambda spec: spec.name)
 def test_every_row_accepts_its_rate_and_refuses_one_more(spec: MessageSpec) -> None:
     session = Session(0.0)
