@@ -8,7 +8,7 @@ import click
 
 from .errors import UsageError
 from .expression_report import distribution_content, distribution_lines, score_lines, scores_content
-from .options import examples, json_option
+from .options import LongNameOption, examples, json_option
 from .output import emit, say
 from .producer_options import device_option, progress_bar, show
 from .stopping import stop_on_signals
@@ -133,6 +133,7 @@ def _run(run: "ExpressionRun", checkpoint_images: int) -> dict[str, Any]:
 @click.option(
     "--usage",
     "usages",
+    cls=LongNameOption,
     multiple=True,
     metavar="NAME",
     help="Take only images of this usage (repeat for more). [default: all but Training]",
