@@ -5,8 +5,7 @@ Owns nothing but the names: the node, the reader of snapshots, the object folder
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -70,17 +69,6 @@ class Load:
     """How much is under way."""
 
     requests: int = 0
-    statements: int = 0
-    """Of submissions that are not answered yet."""
-
-    @contextmanager
-    def taking(self, statements: int) -> Iterator[None]:
-        """Count the statements of a submission while it is worked on."""
-        self.statements += statements
-        try:
-            yield
-        finally:
-            self.statements -= statements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
