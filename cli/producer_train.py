@@ -1,9 +1,6 @@
 """`facechain train`: a generator from a data set of real faces."""
 
 import dataclasses
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +8,7 @@ import click
 
 from .options import examples, json_option
 from .producer_options import device_option, load_faces, progress_bar, show
+from .stopping import stop_on_signals
 
 if TYPE_CHECKING:
     from ..gan.config import TrainingConfig
@@ -177,7 +175,7 @@ def _announce(config: "TrainingConfig", device: str, run: "TrainingRun") -> None
 
 def _run(run: "TrainingRun", checkpoint_images: int) -> "RunResult":
     with (
-        _stop_on_signals() as stopped,
+        stop_on_signals() as stopped,
         progress_bar(run.config.total_images, "train", quiet=not run.group.leads) as advance,
     ):
         advance(run.trainer.images_seen)
@@ -196,23 +194,3 @@ def _evaluate(run: "TrainingRun", count: int) -> dict[str, object]:
 
     with progress_bar(None, "evaluate") as advance:
         return assess_run(run, count=count, on_images=advance)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag; a second one ends the process as usual."""
-    asked = False
-
-    def ask(number: int, _frame: object) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
