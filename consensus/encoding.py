@@ -33,6 +33,10 @@ _FORBIDDEN_IN_TEXT = frozenset(
 """C0, DEL and C1, line and paragraph separators, and what changes the direction of writing. A closed list:
 a property from Unicode's tables (as ``str.isprintable``) would depend on the version of Python."""
 
+PACK_BUFFER_BYTES = 1_024
+"""Room that a value is packed into to begin with. The library's own default is a mebibyte for each value, which
+costs more than the packing of a small one."""
+
 U8, U16, U32, U64 = 8, 16, 32, 64
 """Widths in bits of the unsigned integers of the protocol."""
 
@@ -41,8 +45,15 @@ Value: TypeAlias = bool | int | bytes | str | list["Value"] | None
 
 def pack(value: object) -> bytes:
     """Encode nested tuples or lists of plain values as canonical MessagePack."""
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    packed: bytes = msgpack.packb(value, use_bin_type=True, buf_size=PACK_BUFFER_BYTES)
     return packed
+
+
+def packed_bytes_size(size: int) -> int:
+    """Return how many bytes a byte string of `size` takes when it is packed."""
+    if size < 1 << 8:
+        return 2 + size
+    return 3 + size if size < 1 << 16 else 5 + size
 
 
 def unpack(

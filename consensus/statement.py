@@ -13,7 +13,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .encoding import U16, U32, U64, Value, as_array, as_bool, as_bytes, as_uint, pack, unpack
+from .encoding import (
+    U16,
+    U32,
+    U64,
+    Value,
+    as_array,
+    as_bool,
+    as_bytes,
+    as_uint,
+    pack,
+    packed_bytes_size,
+    unpack,
+)
 from .errors import DecodeError
 from .hashing import sha256, tagged_hash
 from .kinds import Kind
@@ -225,7 +237,8 @@ class Statement:
     @property
     def size_bytes(self) -> int:
         """Length of :meth:`encode`."""
-        return len(self.encode())
+        parts = (self.header_bytes, self.signature, self.payload)
+        return 1 + sum(packed_bytes_size(len(part)) for part in parts)
 
     def encode(self) -> bytes:
         """Return the wire form: array of header, signature and payload byte strings."""

@@ -155,6 +155,11 @@ def test_hostile_lengths_allocate_no_more_than_a_multiple_of_the_input(data: byt
     assert peak < 80 * len(data)
 
 
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65_535, 65_536, 200_000])
+def test_size_of_a_packed_byte_string(size: int) -> None:
+    assert encoding.packed_bytes_size(size) == len(pack(bytes(size)))
+
+
 def test_pack_writes_what_the_library_reads() -> None:
     value = [None, True, 0, 2**64 - 1, b"bytes", "text", [[], [1]]]
     assert msgpack.unpackb(pack(value)) == value
