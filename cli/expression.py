@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .errors import UsageError
-from .expression_report import distribution_content, distribution_lines, score_lines, scores_content
+from .expression_report import distribution_content, distribution_lines, headline, score_lines, scores_content
 from .options import LongNameOption, examples, json_option
 from .output import emit, say
 from .producer_options import device_option, progress_bar, show
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..gan.expression.checkpoints import LoadedClassifier
     from ..gan.expression.config import ExpressionConfig
     from ..gan.expression.faces import LabelledFaces
+    from ..gan.expression.inference import Probabilities
     from ..gan.expression.records import ExpressionTable
     from ..gan.expression.runs import ExpressionRun
 
@@ -164,12 +165,26 @@ def evaluate(
     found = _load(data, loaded.config.classifier.resolution)
     say(f"found {_counts(found.usage_counts())}; {_counts(found.class_counts())}")
     chosen = _choose(found, usages)
-    scores = score(_predict(loaded, chosen, device), chosen.labels)
-    content = scores_content(scores, chosen, loaded)
+    probabilities = _predict(loaded, chosen, device)
+    scores = score(probabilities, chosen.labels)
+    content = scores_content(scores, chosen, loaded) | _without_copies(found, chosen, probabilities)
     if as_json:
         emit_line(content)
         return
     emit(content, as_json=False, lines=score_lines(scores, content))
+
+
+def _without_copies(
+    found: "LabelledFaces", chosen: "LabelledFaces", probabilities: "Probabilities"
+) -> dict[str, Any]:
+    """Return the scores of images that are no copies of the set's training images, where there are such copies."""
+    from ..gan.expression.faces import TRAINING
+    from ..gan.expression.scores import score
+
+    fresh = ~chosen.copies_of(found.of_usage(TRAINING))
+    if fresh.all() or not fresh.any() or TRAINING in chosen.usages:
+        return {}
+    return {"without_training_copies": headline(score(probabilities[fresh], chosen.labels[fresh]))}
 
 
 def emit_line(content: dict[str, Any]) -> None:
@@ -235,6 +250,7 @@ def predict(
     IMAGES are image files, folders, zips or produced batches. Works without labels and looks for none; so it prints
     shares and confidence with 95% intervals, and no accuracy.
     """
+    from ..gan.expression.annotation import check_whole
     from ..gan.expression.records import make_table, write_table
     from ..gan.expression.sources import open_images
 
@@ -243,7 +259,7 @@ def predict(
     with progress_bar(None, "decode") as advance:
         faces = open_images(images, resolution=loaded.config.classifier.resolution, progress=advance)
     if target is not None:
-        _check_batch(images[0], faces)
+        check_whole(images[0], faces)
     table = make_table(
         faces.names, faces.file_hashes, _predict(loaded, faces, device), classifier=loaded.digest
     )
@@ -264,13 +280,10 @@ def show_table(*, table: Path, as_json: bool) -> None:
     PATH is a file that `predict` wrote, or a batch folder with expressions.jsonl, which must speak of exactly the
     images of that batch.
     """
-    from ..gan.expression.records import EXPRESSIONS_FILE, read_table
-    from ..gan.expression.sources import batch_file_hashes
+    from ..gan.expression.annotation import read_annotation
+    from ..gan.expression.records import read_table
 
-    if table.is_dir():
-        found = read_table(table / EXPRESSIONS_FILE, file_hashes=batch_file_hashes(table))
-    else:
-        found = read_table(table)
+    found = read_annotation(table) if table.is_dir() else read_table(table)
     _show_table(found, [], as_json=as_json)
 
 
@@ -283,19 +296,6 @@ def _annotation_path(images: tuple[Path, ...]) -> Path:
             "--annotate", expected="one batch folder", got=" ".join(str(path) for path in images)
         )
     return images[0] / EXPRESSIONS_FILE
-
-
-def _check_batch(folder: Path, faces: "LabelledFaces") -> None:
-    """Refuse to annotate a batch whose images are not those of its manifest."""
-    from ..gan.expression.sources import batch_file_hashes
-
-    expected = batch_file_hashes(folder)
-    if faces.file_hashes != expected:
-        raise UsageError(
-            f"{folder} is not as it was produced",
-            expected=f"the {len(expected)} images of its manifest",
-            got=f"{len(faces)} images, not all the same",
-        )
 
 
 def _show_table(table: "ExpressionTable", written: list[str], *, as_json: bool) -> None:
@@ -319,7 +319,7 @@ def _load(path: Path, resolution: int) -> "LabelledFaces":
         return open_faces(path, resolution=resolution, progress=lambda _: advance(1))
 
 
-def _predict(loaded: "LoadedClassifier", faces: "LabelledFaces", device: str) -> Any:
+def _predict(loaded: "LoadedClassifier", faces: "LabelledFaces", device: str) -> "Probabilities":
     from ..gan.device import open_device
     from ..gan.expression.inference import predict as probabilities_of
 

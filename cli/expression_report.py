@@ -1,6 +1,6 @@
 """What `facechain expression` prints: scores of labelled faces, distributions of faces without labels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,7 @@ def scores_content(scores: "Scores", faces: "LabelledFaces", loaded: "LoadedClas
     from ..gan.expression.faces import PREPARATION, SELECTION
 
     return {
-        "n": scores.n,
-        "accuracy": round(scores.accuracy, DIGITS),
-        "macro_f1": round(scores.macro_f1, DIGITS),
-        "accuracy_interval_95": _rounded(scores.accuracy_interval),
-        "macro_f1_interval_95": _rounded(scores.macro_f1_interval),
+        **headline(scores),
         "calibration_error": round(scores.calibration_error, DIGITS),
         "per_class": {
             item.name: {
@@ -39,6 +35,17 @@ def scores_content(scores: "Scores", faces: "LabelledFaces", loaded: "LoadedClas
         "data_digest": faces.digest,
         "preparation": PREPARATION,
         "classifier_sha256": loaded.digest.hex(),
+    }
+
+
+def headline(scores: "Scores") -> dict[str, Any]:
+    """Return what an evaluation comes down to."""
+    return {
+        "n": scores.n,
+        "accuracy": round(scores.accuracy, DIGITS),
+        "macro_f1": round(scores.macro_f1, DIGITS),
+        "accuracy_interval_95": _rounded(scores.accuracy_interval),
+        "macro_f1_interval_95": _rounded(scores.macro_f1_interval),
     }
 
 
@@ -66,6 +73,12 @@ def score_lines(scores: "Scores", content: dict[str, Any]) -> list[str]:
         ("calibration error", _share(scores.calibration_error)),
         ("classifier sha256", content["classifier_sha256"]),
     ]
+    fresh = content.get("without_training_copies")
+    if fresh is not None:
+        copies = scores.n - fresh["n"]
+        summary.append(("training copies", f"{copies} of these images are also in Training, pixel for pixel"))
+        summary.append(("accuracy without", _with_interval(fresh["accuracy"], fresh["accuracy_interval_95"])))
+        summary.append(("macro-F1 without", _with_interval(fresh["macro_f1"], fresh["macro_f1_interval_95"])))
     if content["chose_the_checkpoint"]:
         summary.append(("note", "these images chose the checkpoint, so unseen ones may score lower"))
     return [*classes, "", *confusion, "", *facts(summary)]
@@ -127,9 +140,9 @@ def _share(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _interval(pair: tuple[float, float]) -> str:
+def _interval(pair: Sequence[float]) -> str:
     return f"{pair[0]:.3f}–{pair[1]:.3f}"
 
 
-def _with_interval(value: float, pair: tuple[float, float]) -> str:
+def _with_interval(value: float, pair: Sequence[float]) -> str:
     return f"{_share(value)} (95%: {_interval(pair)})"

@@ -30,7 +30,10 @@ from .producer_options import (
 from .submit import Target, receipt_lines, submit_batch_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..gan.checkpoints import LoadedGenerator
+    from ..gan.device import Device
     from ..gan.filter import ReleaseFilter
     from ..gan.produce import ProducedBatch
     from ..gan.provenance import ProduceOptions
@@ -72,6 +75,11 @@ STORE_FOLDER = "images"
     default=None,
     help="Folder or URL. [default: images in the data directory]",
 )
+@click.option(
+    "--expression",
+    is_flag=True,
+    help="Write each face's predicted expression into the batch folder (expressions.jsonl); stays off the chain.",
+)
 @click.option("--private", is_flag=True, help="Keep seed and look of the images off the chain.")
 @click.option("--model-statement", metavar="HEX", default=None, help="Training stage already on chain.")
 @click.option("--submit/--no-submit", default=True, help="Sign and send the batch to a node.")
@@ -95,6 +103,7 @@ def produce(
     false_match_rate: float,
     holdout_share: float,
     store_url: str | None,
+    expression: bool,
     private: bool,
     model_statement: str | None,
     submit: bool,
@@ -127,16 +136,18 @@ def produce(
     )
     loaded, stages = open_generator(checkpoint)
     release_filter = _release_filter(reference, loaded, false_match_rate, holdout_share)
+    where = open_device(device, bf16=False)
     with step_bars() as report:
         batch = make_batch(
             out,
             loaded=loaded,
             model_stages=stages,
             options=options,
-            device=open_device(device, bf16=False),
+            device=where,
             release_filter=release_filter,
             store=ImageStore(store_url or str(data_dir.root / STORE_FOLDER)),
             on_progress=report,
+            annotate=_annotator(where) if expression else lambda _: None,
         )
     target = Target(
         data_dir=data_dir, api=api, passphrases=Passphrases(file=passphrase_file), timeout=timeout
@@ -157,6 +168,15 @@ def _options(seed: bytes, count: int, micro_batch: int, clusters: int, k_min: in
         micro_batch=micro_batch,
         clustering=ClusteringOptions(clusters=clusters, k_min_cluster_size=k_min),
     )
+
+
+def _annotator(device: "Device") -> "Callable[[Path], object]":
+    """Load the classifier before anything is rendered; return what annotates the finished folder."""
+    from ..gan.expression.annotation import annotate_batch
+    from ..gan.expression.checkpoints import load_classifier
+
+    classifier = load_classifier(None)
+    return lambda folder: annotate_batch(folder, classifier, device)
 
 
 def _report(

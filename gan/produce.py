@@ -5,6 +5,7 @@ Knows no node: the folder it writes is what gets submitted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,12 @@ def produce(
     release_filter: ReleaseFilter | None = None,
     store: ImageStore | None = None,
     on_progress: Progress = lambda *_: None,
+    annotate: Callable[[Path], object] = lambda _: None,
 ) -> ProducedBatch:
-    """Make a batch folder at `out`; without a filter the batch will say `filter: none`."""
+    """Make a batch folder at `out`; without a filter the batch will say `filter: none`.
+
+    `annotate` may add off-chain files to the folder before it appears under its name.
+    """
     check_new(out)
     renderer = Renderer(loaded, seed=options.seed, device=device, micro_batch=options.micro_batch)
     selection = select_images(
@@ -78,12 +83,17 @@ def produce(
         release_filter=release_filter,
     )
     names = [image_name(index) for index in selection.indices]
+
+    def fill(folder: Path) -> None:
+        write_clustering(clustering, names, folder / CLUSTERING_FOLDER)
+        annotate(folder)
+
     write_batch(
         out,
         encoded,
         labels=clustering.labels.tolist(),
         facts=_facts(options, stages, store),
-        fill=lambda folder: write_clustering(clustering, names, folder / CLUSTERING_FOLDER),
+        fill=fill,
     )
     return _summary(out, selection, len(clustering.centroids), release_filter)
 

@@ -80,6 +80,13 @@ class LabelledFaces:
         """The images for one of these uses."""
         return self.subset(np.array([usage in usages for usage in self.usages], dtype=np.bool_))
 
+    def copies_of(self, others: LabelledFaces) -> NDArray[np.bool_]:
+        """Which images (N,) have, pixel for pixel, a copy among `others`."""
+        known = {hashlib.sha256(image.tobytes()).digest() for image in others.images}
+        return np.array(
+            [hashlib.sha256(image.tobytes()).digest() in known for image in self.images], dtype=np.bool_
+        )
+
     def class_counts(self) -> dict[str, int]:
         """Number of images of each class, in class order."""
         return {name: int((self.labels == number).sum()) for name, number in CLASS_NUMBERS.items()}

@@ -105,6 +105,22 @@ def test_unseen_faces_in_class_folders_of_another_size_are_evaluated(
     assert told["chose_the_checkpoint"] is False
 
 
+def test_images_that_training_has_seen_are_counted_and_left_out_of_a_second_score(
+    tmp_path: Path, expression_run: Path
+) -> None:
+    files = expression_files(per_class=3, selection=2)
+    files["happy/0000_3.png"] = files["happy/0002_3.png"]
+    data = zipped(files, tmp_path / "a.zip")
+    told = done("evaluate", "--data", data, "--classifier", expression_run)
+    fresh = told["without_training_copies"]
+    assert isinstance(fresh, dict)
+    assert (told["n"], fresh["n"]) == (14, 13)
+    text = invoke("evaluate", "--data", data, "--classifier", expression_run).stdout
+    assert "1 of these images are also in Training" in text
+    plain = zipped(expression_files(per_class=3, selection=2), tmp_path / "b.zip")
+    assert "without_training_copies" not in done("evaluate", "--data", plain, "--classifier", expression_run)
+
+
 def test_training_faces_alone_are_evaluated_when_asked_for_only(tmp_path: Path, expression_run: Path) -> None:
     path = zipped(expression_files(per_class=1, selection=0), tmp_path / "a.zip")
     refused = invoke("evaluate", "--data", path, "--classifier", expression_run)
