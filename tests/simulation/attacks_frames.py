@@ -43,9 +43,36 @@ class Unsolicited(Attack):
 
 class RateFlood(Attack):
     def begin(self) -> None:
-        for nonce in range(130):
-            self.say(wire.Ping(nonce=nonce))
+        tip = self.victim.chain.tree.active[0]
+        for _ in range(1 + self.rate(wire.Status)):
+            self.say(wire.Status(tip_hash=tip.hash, height=0, chainwork=bytes(32), pruned_below=0))
         self.offend()
+
+    @staticmethod
+    def rate(kind: type[wire.Message]) -> int:
+        """Return how many messages of a type a minute holds, at most."""
+        return int(next(row.per_minute for row in wire.MESSAGES if row.message is kind))
+
+
+class PingFlood(RateFlood):
+    """Is answered at a pace, and nothing more is read meanwhile."""
+
+    def begin(self) -> None:
+        for nonce in range(1 + self.rate(wire.Ping)):
+            self.say(wire.Ping(nonce=nonce))
+
+
+class Deaf(Attack):
+    """Asks for more than anybody can hold, and reads none of the answers."""
+
+    def begin(self) -> None:
+        self.side.reads = False
+        genesis = self.victim.chain.tree.active[0].hash
+        for _ in range(60):
+            self.say(wire.GetHeaders(locator=(genesis,), stop_hash=bytes(32)))
+        for item in self.victim.chain.tree.active[1:]:
+            for with_leaves in (False, True):
+                self.say(wire.GetBody(block_hash=item.hash, start=0, with_leaves=with_leaves))
 
 
 class SecondHello(Attack):

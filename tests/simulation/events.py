@@ -18,6 +18,9 @@ Action = Callable[[], None]
 
 MS: Final = 1_000
 
+AT_ONCE_MAX: Final = 100_000
+"""Events of one instant: more than that will never end."""
+
 
 class Process(Protocol):
     """What is known of a process wherever it runs."""
@@ -53,8 +56,13 @@ class Scheduler:
 
     def run(self, until: float) -> None:
         """Let everything happen that is planned up to a time."""
+        at_once = 0
         while self._heap and self._heap[0][0] <= until:
-            self.now, _, action = heapq.heappop(self._heap)
+            at, _, action = heapq.heappop(self._heap)
+            at_once = at_once + 1 if at == self.now else 0
+            if at_once > AT_ONCE_MAX:
+                raise Violation(f"time stands still at {at}: {action}")
+            self.now = at
             self.events += 1
             action()
             if self._failure is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from .events import Violation
 from .links import Host
 from .nodes import DISK_SECONDS, SimNode
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SKEW_MS_MAX: Final = 150_000
 """More than the network's future limit: such a clock's blocks have to wait elsewhere."""
+RECOVERY_SECONDS: Final = 10.0
+"""A store that failed is tried every other second: by then a node works again."""
 FUSE_MAX: Final = 400
 """Store operations after which a process may die: in the middle of a transaction or between two."""
 
@@ -49,6 +52,8 @@ class Faults:
             (1, self.slow_path),
             (1, self.kill_all),
             (2, self.stop),
+            (3, self.fill_disk),
+            (2, self.lose_disk),
         )
 
     def strike(self) -> None:
@@ -65,6 +70,7 @@ class Faults:
             self._mend(cut)
         for node in self._world.nodes:
             node.disk_seconds = DISK_SECONDS
+            self._make_room(node)
             if node.frozen:
                 node.thaw()
 
@@ -190,3 +196,44 @@ class Faults:
         node = self._world.events.random.choice(self._world.nodes)
         node.disk_seconds = self._world.events.random.choice((DISK_SECONDS, 0.1, 0.5))
         self._world.events.note("disk", node.name, node.disk_seconds)
+
+    def fill_disk(self) -> None:
+        """Let every write of a node fail for a while: it says so, answers reads, and goes on when there is room."""
+        node = self._some_node()
+        if node is None or node.disk_is_full:
+            return
+        seconds = self._world.events.random.choice((5, 30, 120)) * self._world.events.random.uniform(0.5, 1.5)
+        self._world.events.note("full", node.name, f"{seconds:.1f}")
+        node.disk_is_full, node.refused_since = True, None
+        self._world.events.after(seconds, partial(self._make_room, node))
+
+    def _make_room(self, node: SimNode) -> None:
+        if not node.disk_is_full:
+            return
+        self._world.events.note("room", node.name, node.refused_since)
+        if node.up and not node.frozen:
+            node.check_trouble()
+        node.disk_is_full = False
+        self._world.events.after(
+            RECOVERY_SECONDS, partial(self._judge_recovery, node, node.life, self._world.events.now)
+        )
+
+    @staticmethod
+    def _judge_recovery(node: SimNode, life: int, since: float) -> None:
+        undisturbed = node.life == life and node.up and not node.frozen and node.disturbed < since
+        if undisturbed and not node.disk_is_full and node.node.store_trouble() is not None:
+            raise Violation(
+                f"{node.name} still takes nothing {RECOVERY_SECONDS:g} s after its disk had room again"
+            )
+
+    def lose_disk(self) -> None:
+        """End a process and start it again on an empty store; its identity and settings are kept."""
+        node = self._some_node()
+        if node is None:
+            return
+        self._world.events.note("lost disk", node.name)
+        node.kill(silent=False)
+        node.wipe()
+        self._world.on_disk_lost(node)
+        down = self._world.events.random.choice((1, 20)) * self._world.events.random.uniform(0.5, 1.5)
+        self._world.events.after(down, partial(self._world.start, node))

@@ -7,8 +7,8 @@ TLS, or cut other people's connections.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -97,7 +97,8 @@ class Hostile(Host):
 
     def _begin(self, attack: Attack) -> None:
         if attack.side.open and attack.victim.up:
-            attack.begin()
+            with self.powerless():
+                attack.begin()
 
     def on_closed(self, side: Side) -> None:
         self.visits.pop(side, None)
@@ -114,7 +115,8 @@ class Hostile(Host):
             side.close()
             del self.visits[side]
             return
-        attack.on_message(message)
+        with self.powerless():
+            attack.on_message(message)
 
     def on_crash(self) -> None:
         raise Violation(f"{self.name} read a store whose fuse burns")
@@ -125,6 +127,16 @@ class Hostile(Host):
             attack.on_mined(block)
 
     # What it knows and makes.
+
+    @contextmanager
+    def powerless(self) -> Iterator[None]:
+        """Give an attack up that needs a producer's key after that was revoked."""
+        try:
+            yield
+        except RuleViolation as error:
+            if error.code != "unauthorized-producer":
+                raise
+            self.events.note("powerless", self.name)
 
     def learn(self, node: SimNode) -> None:
         """Copy the active chain of a node."""

@@ -134,6 +134,8 @@ class Side:
     other: Side = field(init=False)
     under_way: deque[tuple[float, bytes | None]] = field(default_factory=deque)
     """Frames towards the other end and when they are there, in order (None is the end of the stream)."""
+    reads: bool = True
+    """Whether this end takes what arrives; else it stays in the sockets."""
     unread_bytes: int = 0
     """Sent by this end, and not yet read by the other one."""
 
@@ -345,7 +347,7 @@ class Network:
                 receiver.host.enter(receiver.life, partial(self._hand_over, receiver, frame))
 
     def _hand_over(self, receiver: Side, frame: bytes) -> None:
-        if receiver.open:
+        if receiver.open and receiver.reads:
             self._events.note(
                 "frame", receiver.other.host.name, receiver.host.name, frame[:1].hex(), len(frame)
             )

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from facechain.consensus.block import Block, seal_header
-from facechain.consensus.errors import ConsensusError, Temporary
+from facechain.consensus.chain import UNLIMITED_REORG
+from facechain.consensus.errors import ConsensusError, RuleViolation, Temporary
 from facechain.consensus.signing import LedgerKey, NodeKey
 from facechain.consensus.statement import Statement
 from facechain.node.chain_update import ChainUpdate
@@ -51,6 +52,8 @@ MAX_INBOUND: Final = 5
 DISK_SECONDS: Final = 0.004
 THREAD_SECONDS: Final = 0.001
 """Mean time of a commit, and of other work in a thread."""
+TELL_SECONDS: Final = 10.0
+"""A write that failed is told by then, however slow the disk is."""
 SOCKETS_KEPT: Final = 64
 
 _WRITES: Final = frozenset((Operation.PUT, Operation.COMMIT))
@@ -69,15 +72,19 @@ class SimNode(Host):
         *,
         mining_key: LedgerKey | None,
         manual: Sequence[Endpoint],
+        max_reorg: int,
+        wire_version: int,
     ) -> None:
         endpoint, identity = (f"10.{number}.0.1", PORT), NodeKey.from_seed(seed(f"node {number}"))
         super().__init__(world.events, f"n{number}", endpoint, identity.public)
         self.world = world
         self.mining_key = mining_key
+        self.wire_version = wire_version
+        self.max_reorg = max_reorg
         self.disk_seconds = DISK_SECONDS
         self.disk_is_full = False
-        self.refused_writes = 0
-        """Writes that failed in this life."""
+        self.refused_since: float | None = None
+        """When a write failed first since its disk is full, or the process started."""
         self.fuse: int | None = None
         """Operations of the store until this process dies; None as long as it shall live."""
         self.crashes = 0
@@ -90,6 +97,7 @@ class SimNode(Host):
             peers=tuple(Address(host=host, port=port) for host, port in manual),
             max_inbound=MAX_INBOUND,
             max_outbound=MAX_OUTBOUND,
+            wire_version=wire_version,
         )
         self._sockets: dict[Side, SimSocket] = {}
         self._loops: list[ProcessLoop] = []
@@ -166,7 +174,7 @@ class SimNode(Host):
         self.enter(self.life, self._boot)
 
     def _boot(self) -> None:
-        self.refused_writes = 0
+        self.refused_since = None
         self.store = self.store.reopen(on_operation=partial(self._on_operation, self.life))
         self._sockets.clear()
         self._loops = [loop for loop in self._loops if not loop.is_closed()]
@@ -191,7 +199,7 @@ class SimNode(Host):
         )
 
     def _policy(self) -> ChainPolicy:
-        return ChainPolicy()
+        return ChainPolicy(max_reorg=self.max_reorg)
 
     def _work_seconds(self, executor: object) -> float:
         return self.events.exponential(THREAD_SECONDS if executor is None else self.disk_seconds)
@@ -229,6 +237,29 @@ class SimNode(Host):
         for loop in self._loops:
             loop.bury()
 
+    def check_trouble(self) -> None:
+        """What the disk refused is told, and what was committed is still read."""
+        told, since = self.node.store_trouble(), self.refused_since
+        is_late = since is not None and self.events.now - since > TELL_SECONDS
+        if is_late and (told is None or StoreFull.code not in told.reason):
+            raise Violation(f"{self.name}: writes fail since {since:.1f}, got {told} told of it")
+        with self.chain.snapshot() as reader:
+            if reader.tip_hash() != self.tip:
+                raise Violation(f"{self.name} reads another tip than it follows while its disk is full")
+
+    def lift_limit(self) -> None:
+        """Let the operator allow any reorganisation: he was told of a chain that is refused, or there is none."""
+        if self.max_reorg == UNLIMITED_REORG:
+            return
+        if self.up and not self.frozen:
+            self._check_alarm()
+            self.kill(silent=False)
+        self.max_reorg = UNLIMITED_REORG
+
+    def _check_alarm(self) -> None:
+        if self.chain.refused_candidates() and self.node.reorgs.alarm is None:
+            raise Violation(f"{self.name} refuses a chain with more work and told nobody")
+
     def wipe(self) -> None:
         """Forget all that was ever stored; the process must not run."""
         if self.up:
@@ -246,7 +277,7 @@ class SimNode(Host):
         if life != self.life or not self.up:
             raise Crash
         if self.disk_is_full and operation in _WRITES:
-            self.refused_writes += 1
+            self.refused_since = self.refused_since or self.events.now
             raise StoreFull("expected room on the disk, got none; make room")
         if self.fuse is None:
             return
@@ -321,8 +352,12 @@ class SimNode(Host):
     async def _mine(self, key: LedgerKey) -> None:
         try:
             block = await self._make_block(key)
-            if block is None:
-                return
+        except (StoreError, RuleViolation) as error:
+            self.events.note("no template", self.name, error.code)  # the disk fails, or the key was revoked
+            return
+        if block is None:
+            return
+        try:
             self.events.note("mined", self.name, block.header.height, block.hash.hex()[:16])
             self.world.on_mined(block)
             await self.node.submit_block(block)

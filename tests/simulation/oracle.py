@@ -11,8 +11,11 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from facechain.consensus.chain import HeaderNode
 from facechain.consensus.params import Genesis
+from facechain.consensus.statement import Statement
 from facechain.node.chainstate import ChainState
+from facechain.node.protocol.sync_peer import is_ancestor
 from facechain.node.store.memory import MemoryStore
 from facechain.node.store.port import Store
 from facechain.node.store.schema import BUCKETS, Table
@@ -46,6 +49,8 @@ class Oracle:
         root = Reference(genesis.encode())
         self._genesis = genesis
         self._chains: dict[bytes, Reference] = {root.tip_hash: root}
+        self._kept: dict[str, tuple[int, bytes]] = {}
+        """Highest checkpoint that ever held on each node's chain."""
 
     @property
     def blocks(self) -> int:
@@ -56,6 +61,7 @@ class Oracle:
         """Put every block of a node's active chain that is new through the second implementation."""
         with node.aside():
             self._check_line(node)
+        self._check_checkpoint(node)
 
     def _check_line(self, node: SimNode) -> None:
         new = []
@@ -75,6 +81,57 @@ class Oracle:
             if chain.chainwork != item.chainwork:
                 raise Violation(f"{node.name} counts work {item.chainwork}, expected {chain.chainwork}")
             self._chains[item.hash] = chain
+
+    def _check_checkpoint(self, node: SimNode) -> None:
+        """No node ever leaves a checkpoint that it accepted."""
+        held = self._chains[node.tip].state.checkpoint
+        known = max(filter(None, (self._kept.get(node.name), held)), default=None)
+        if known is None:
+            return
+        height, block_hash = self._kept[node.name] = known
+        active = node.chain.tree.active
+        if len(active) <= height or active[height].hash != block_hash:
+            raise Violation(f"{node.name} left the checkpoint {block_hash.hex()} at height {height}")
+
+    def check_depth(self, node: SimNode, old: HeaderNode) -> None:
+        """No node reorganises deeper than its operator allows."""
+        fork = next(item for item in old.ancestors() if node.chain.tree.is_active(item))
+        if old.height - fork.height > node.max_reorg:
+            raise Violation(
+                f"{node.name} took {old.height - fork.height} blocks off, expected at most {node.max_reorg}"
+            )
+
+    @property
+    def checkpoints(self) -> int:
+        """Different checkpoints that held on some node."""
+        return len(set(self._kept.values()))
+
+    def forget(self, node: SimNode) -> None:
+        """A node's disk is gone, and with it all that it accepted."""
+        self._kept.pop(node.name, None)
+
+    def followers(self, nodes: Sequence[SimNode]) -> list[SimNode]:
+        """Return the nodes whose chain holds the highest checkpoint that anybody accepted."""
+        highest = max(self._kept.values(), default=None)
+        if highest is None:
+            return list(nodes)
+        height, block_hash = highest
+        lines = [(node, node.chain.tree.active) for node in nodes]
+        return [node for node, line in lines if len(line) > height and line[height].hash == block_hash]
+
+    def split(self, nodes: Sequence[SimNode]) -> list[str]:
+        """Return the nodes that do not follow the highest checkpoint."""
+        following = self.followers(nodes)
+        return [node.name for node in nodes if node not in following]
+
+    def best_known(self, node: SimNode) -> int:
+        """Return the most work of a valid chain whose bodies a node has and that its checkpoint allows."""
+        tree, kept = node.chain.tree, self._kept.get(node.name)
+        candidates = [item for item in tree.nodes.values() if item.linked and not item.invalid]
+        if kept is not None:
+            known = tree.nodes[kept[1]]
+            candidates = [item for item in candidates if is_ancestor(known, item)]
+        return max(item.chainwork for item in candidates)
 
     def replay(self, node: SimNode) -> str:
         """Return the state hash of a fresh node that is given nothing but a node's active chain."""
@@ -157,6 +214,18 @@ def _offers_max() -> int:
 def _announce_max(node: SimNode) -> int:
     """A new peer is first told of the whole pool."""
     return max(RELAY_LIMITS.announce_per_peer, len(node.mempool.pool))
+
+
+def check_promises(node: SimNode, promised: Iterable[Statement]) -> None:
+    """What a node acknowledged is on its chain or on its disk, whenever it is not between two of its steps."""
+    runner = node.node.runner
+    if runner._lock.locked() or runner._unfollowed or runner._changes:
+        return
+    with node.aside(), node.chain.snapshot() as reader:
+        for statement in promised:
+            row = reader.reader.get(Table.MEMPOOL, statement.leaf)
+            if row is None and reader.place_of(statement.id) is None:
+                raise Violation(f"{node.name} lost the acknowledged statement {statement.id.hex()}")
 
 
 def check_bounds(node: SimNode) -> None:

@@ -18,13 +18,13 @@ from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar, cast
 
-from .events import Violation
+from .events import AT_ONCE_MAX, Violation
 from .links import Crash, Host
 
 T = TypeVar("T")
 
 RESOLUTION_SECONDS: Final = 1e-6
-"""Timers this close to now are due: sums of times are rounded."""
+"""Timers this close to now are due, since sums of times are rounded; and waiting takes at least as long."""
 CANCELLED_MAX: Final = 64
 """Cancelled timers that are kept before the heap is cleaned."""
 BURIAL_ROUNDS_MAX: Final = 50
@@ -102,7 +102,7 @@ class ProcessLoop:
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self.call_at(self.time() + delay, callback, *args, context=context)
+        return self.call_at(self.time() + max(delay, RESOLUTION_SECONDS), callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -165,8 +165,12 @@ class ProcessLoop:
         asyncio_events._set_running_loop(self._self)
         self._is_running = True
         was_alive = not self.ended
+        turns = 0
         try:
             while self._ready and not (was_alive and self.ended):
+                turns += 1
+                if turns > AT_ONCE_MAX:
+                    raise Violation(f"{self.host.name}: time stands still: {self._ready[0]}")
                 handle = self._ready.popleft()
                 if not handle.cancelled():
                     handle._run()

@@ -13,12 +13,12 @@ from functools import partial
 from typing import Final, TextIO
 
 from facechain.consensus.block import Block
-from facechain.consensus.kinds import Kind
-from facechain.consensus.payloads import Cancel
+from facechain.consensus.chain import UNLIMITED_REORG
+from facechain.consensus.kinds import Role
 from facechain.consensus.signing import LedgerKey
-from facechain.consensus.statement import Statement, sign_statement
-from facechain.node.mempool import MempoolLimits, Submission
-from support.chain import keys, make_batch, make_genesis, seed
+from facechain.consensus.statement import Statement
+from facechain.node.mempool import MempoolLimits
+from support.chain import keys, make_genesis, seed
 
 from .ambient import installed, listening
 from .events import Action, Scheduler, Violation
@@ -26,15 +26,24 @@ from .faults import Faults
 from .hostile import VISIT_SECONDS, Hostile
 from .links import Network
 from .nodes import SimNode
-from .oracle import Oracle, check_bounds, check_states, state_hash
+from .oracle import Oracle, check_bounds, check_promises, check_states, state_hash
+from .people import Administrators, Promises, Submitter
+from .sockets import PORT
 
 HONEST_KEYS: Final = keys(12, start=100)
 HOSTILE_KEYS: Final = keys(4, start=140)
 AUTHORS: Final = keys(6, start=160)
+FLEETING_AUTHOR: Final = keys(1, start=170)[0]
+"""Loses its role now and then: nothing that it says has to stay."""
+ADMINISTRATORS: Final = keys(2, start=180)
+LASTING_MINERS: Final = 3
+"""Nodes whose keys always may seal."""
 HOSTILE_SEEDS: Final = tuple(seed(f"hostile author {number}") for number in range(len(HOSTILE_KEYS)))
 GENESIS: Final = make_genesis(
     producers=(*HONEST_KEYS, *HOSTILE_KEYS),
-    submitters=(*AUTHORS, *map(LedgerKey.from_seed, HOSTILE_SEEDS)),
+    submitters=(*AUTHORS, FLEETING_AUTHOR, *map(LedgerKey.from_seed, HOSTILE_SEEDS)),
+    administrators=ADMINISTRATORS,
+    quorum=2,
     name="simulation",
 )
 
@@ -60,6 +69,14 @@ class Shape:
     block_seconds: float
     submit_seconds: float
     pool_statements: int
+    max_reorg: int
+    """Deepest reorganisation that nodes do while the storm lasts."""
+    administered_seconds: float
+    """Between two acts of the administrators; 0: there are none."""
+    finds_peers: bool
+    """Whether nodes hear of each other from one that all know, and by gossip; else everybody names two others."""
+    old_wire: int
+    """Nodes that speak the wire's first version only."""
 
     @classmethod
     def draw(cls, events: Scheduler) -> Shape:
@@ -73,54 +90,27 @@ class Shape:
             block_seconds=draw.choice((8, 12, 20)),
             submit_seconds=draw.choice((3, 8, 20)),
             pool_statements=draw.choice((20_000, 40)),
+            max_reorg=draw.choice((UNLIMITED_REORG, UNLIMITED_REORG, 8, 3)),
+            administered_seconds=draw.choice((0.0, 60.0, 25.0)),
+            finds_peers=draw.random() < 0.5,
+            old_wire=draw.choice((0, 0, 1, 2)),
         )
-
-
-@dataclass(slots=True, eq=False)
-class Submitter:
-    """Somebody with an outbox: signs the next statement only after the last one was acknowledged."""
-
-    key: LedgerKey
-    home: int
-    sequence: int = 0
-    pending: Statement | None = None
-
-    def next_statement(self, world: World) -> Statement:
-        """Return what is to be offered now."""
-        if self.pending is None:
-            note, network_id = f"{self.home}/{self.sequence}", world.genesis.network_id
-            if world.events.random.random() < 0.1:
-                payload, header = make_batch(2, name=note)
-                self.pending = sign_statement(
-                    self.key, network_id, payload=payload, kind=Kind.IMAGE_BATCH,
-                    sequence=self.sequence, claimed_time_ms=0, batch=header,
-                )  # fmt: skip
-            else:
-                self.pending = sign_statement(
-                    self.key, network_id, payload=Cancel(note=note), kind=Kind.CANCEL,
-                    sequence=self.sequence, claimed_time_ms=0,
-                )  # fmt: skip
-        return self.pending
-
-    def advance(self) -> None:
-        """The statement is taken: go on to the next one."""
-        self.pending = None
-        self.sequence += 1
 
 
 class World:
     """See the module's text."""
 
-    def __init__(self, number: int, sink: TextIO | None = None) -> None:
+    def __init__(self, number: int, sink: TextIO | None = None, shape: Shape | None = None) -> None:
+        """Draw everything from the seed `number`, or all but the `shape`."""
         self.seed = number
         self.events = Scheduler(number, sink)
         self.network = Network(self.events)
         self.genesis = GENESIS
-        self.shape = Shape.draw(self.events)
+        self.shape = shape or Shape.draw(self.events)
         self.oracle = Oracle(GENESIS)
         self.storm = True
         self.mining = True
-        self.acknowledged: dict[bytes, Statement] = {}
+        self.promises = Promises()
         self.reorganised = 0
         """Changes of a tip to one that does not stand on it."""
         self.faults = 0
@@ -132,15 +122,25 @@ class World:
         self.bans: Counter[str] = Counter()
         self.weather = Faults(self)
         self.submitters = [Submitter(key, number % len(self.nodes)) for number, key in enumerate(AUTHORS)]
+        self.submitters.append(Submitter(FLEETING_AUTHOR, 0, is_lasting=False))
+        subjects = [(Role.SUBMITTER, FLEETING_AUTHOR)]
+        subjects += [(Role.PRODUCER, key) for key in HONEST_KEYS[LASTING_MINERS : len(self.nodes)]]
+        subjects += [(Role.PRODUCER, item.mining_key) for item in self.hostile]
+        self.administrators = Administrators(self, (ADMINISTRATORS[0], ADMINISTRATORS[1]), subjects)
 
     def _node(self, number: int) -> SimNode:
         others = [other for other in range(self.shape.honest) if other != number]
-        known = self.events.random.sample(others, min(2, len(others)))
+        if self.shape.finds_peers:
+            known = [0] if number else [1]
+        else:
+            known = self.events.random.sample(others, min(2, len(others)))
         node = SimNode(
             self,
             number,
             mining_key=HONEST_KEYS[number],
-            manual=[(f"10.{other}.0.1", 9735) for other in known],
+            manual=[endpoint_of(other) for other in known],
+            max_reorg=self.shape.max_reorg,
+            wire_version=1 if number < self.shape.old_wire else 2,
         )
         self.network.add(node)
         return node
@@ -164,6 +164,7 @@ class World:
         old = None if before is None else tree.get(before)
         if old is not None and not tree.is_active(old):
             self.reorganised += 1
+            self.oracle.check_depth(node, old)
         self._tips[node.name] = node.tip
         self.events.note("tip", node.name, tree.tip.height, node.tip.hex()[:16])
         self.oracle.check_tip(node)
@@ -208,31 +209,23 @@ class World:
 
     def mine_somewhere(self) -> None:
         """One of the honest miners finds a block."""
-        node = self.events.random.choice(self.nodes)
+        node = self.events.random.choice((self.storm and self.nodes) or self.oracle.followers(self.nodes))
         if self.mining and node.up and not node.frozen and node.mining_key is not None:
             node.mine(node.mining_key)
 
     def submit_somewhere(self) -> None:
-        """A submitter offers its next statement: mostly to its own node, sometimes to another."""
-        if not self.storm:
-            return
-        draw = self.events.random
-        submitter = draw.choice(self.submitters)
-        number = submitter.home if draw.random() < 0.8 else draw.randrange(len(self.nodes))
-        node = self.nodes[number]
-        if node.up and not node.frozen:
-            statement = submitter.next_statement(self)
-            node.submit(statement, partial(self._on_answer, node, submitter, statement))
+        """A submitter offers its next statement; in the calm only what nobody promises any more."""
+        submitters = [item for item in self.submitters if self.storm or item.again]
+        if submitters:
+            self.events.random.choice(submitters).submit(self)
 
-    def _on_answer(self, node: SimNode, submitter: Submitter, sent: Statement, answer: Submission) -> None:
-        """What is queued is acknowledged; the answer itself may get lost, then the same is offered again."""
-        if answer.queued:
-            self.acknowledged.setdefault(answer.statement.id, answer.statement)
-            self.events.note("queued", node.name, sent.id.hex()[:16])
-        elif answer.refusal is None or answer.refusal.code != "bad-sequence":
-            return
-        if submitter.pending is sent and self.events.random.random() < 0.95:
-            submitter.advance()
+    def on_disk_lost(self, node: SimNode) -> None:
+        """A node's store is gone: who was promised something by it alone has it in the outbox still."""
+        self._tips.pop(node.name, None)
+        self.oracle.forget(node)
+        void = sorted(self.promises.forget(node), key=lambda item: item.sequence)
+        for submitter in self.submitters:
+            submitter.again += [item for item in void if item.author == submitter.key.public]
 
     # The run.
 
@@ -252,6 +245,8 @@ class World:
             self.events.after(self.events.random.uniform(0, 5), partial(self.start, node))
         self.repeat(self.shape.block_seconds, self.mine_somewhere)
         self.repeat(self.shape.submit_seconds, self.submit_somewhere)
+        if self.shape.administered_seconds:
+            self.repeat(self.shape.administered_seconds, self.administrators.act)
         self.events.after(CHECK_SECONDS, self._check)
         self.repeat(self.shape.fault_seconds, self.weather.strike)
         for hostile in self.hostile:
@@ -269,29 +264,41 @@ class World:
         for node in self.nodes:
             node.fuse = None
             node.skew_ms = 0
+            node.lift_limit()
             self.start(node)
 
     def _check(self) -> None:
         for node in self.running:
             check_bounds(node)
+            check_promises(node, self.promises.of(node))
         self.events.after(CHECK_SECONDS, self._check)
 
     def missing(self, node: SimNode) -> list[Statement]:
         """Return what was acknowledged and is not on a node's chain."""
-        with node.chain.snapshot() as reader:
-            return [item for item in self.acknowledged.values() if reader.place_of(item.id) is None]
+        with node.aside(), node.chain.snapshot() as reader:
+            return [item for item in self.promises.statements.values() if reader.place_of(item.id) is None]
 
     def _wait_for_statements(self) -> None:
         end = self.events.now + CALM_SECONDS_MAX
-        while any(self.missing(node) for node in self.nodes):
+        while self.oracle.split(self.nodes) or any(self.missing(node) for node in self.nodes):
             if self.events.now >= end:
                 lost = {node.name: [item.id.hex()[:16] for item in self.missing(node)] for node in self.nodes}
+                if self.oracle.split(self.nodes):
+                    raise Violation(f"not all follow the checkpoint: {self.oracle.split(self.nodes)}")
                 raise Violation(
                     f"acknowledged statements are in no block {CALM_SECONDS_MAX:g} s after the faults: {lost}"
                 )
+            self._offer_again()
             self.events.run(self.events.now + CHECK_SECONDS)
         self.mining = False
         self.events.note("silence")
+
+    def _offer_again(self) -> None:
+        """Whoever has a statement in the outbox that nobody promises any more offers it until it is on the chain."""
+        missing = {item.id: item for node in self.nodes for item in self.missing(node)}
+        void = sorted(filter(self.promises.is_void, missing.values()), key=lambda item: item.sequence)
+        for submitter in self.submitters:
+            submitter.again = [item for item in void if item.author == submitter.key.public]
 
     def _wait_for_one_tip(self) -> None:
         for _ in range(TIES_MAX):
@@ -318,7 +325,9 @@ class World:
             nodes=len(self.nodes),
             attackers=len(self.hostile),
             blocks=self.oracle.blocks,
-            acknowledged=len(self.acknowledged),
+            acknowledged=len(self.promises),
+            checkpoints=self.oracle.checkpoints,
+            role_changes=self.administrators.changes,
             reorganisations=self.reorganised,
             faults=self.faults,
             crashes=sum(node.crashes for node in self.nodes),
@@ -331,7 +340,7 @@ class World:
         return [f"{node.name}:{node.chain.tree.tip.height}:{node.tip.hex()[:8]}" for node in self.nodes]
 
     def _check_end(self) -> None:
-        best = max((known_best(node) for node in self.nodes), default=0)
+        best = max((self.oracle.best_known(node) for node in self.nodes), default=0)
         for node in self.nodes:
             if node.chain.tree.tip.chainwork < best:
                 raise Violation(f"{node.name} does not follow the valid tip of most work: {self.heights()}")
@@ -344,6 +353,6 @@ class World:
         self.events.note("end", self.nodes[0].tip.hex(), state_hash(self.nodes[0].store))
 
 
-def known_best(node: SimNode) -> int:
-    """Return the most work of a valid chain whose bodies a node has."""
-    return max(item.chainwork for item in node.chain.tree.nodes.values() if item.linked and not item.invalid)
+def endpoint_of(number: int) -> tuple[str, int]:
+    """Return where an honest node listens."""
+    return f"10.{number}.0.1", PORT
