@@ -157,7 +157,7 @@ def up(
 def _run(network: TrialNetwork, steps: Sequence[Step], *, keep: bool, as_json: bool) -> None:
     """Start the nodes, do what the scenario says, and wait for the end, unless the network is to be kept."""
     live = sys.stdout.isatty() and not as_json and not keep
-    say(f"starting {len(network.nodes)} nodes in {network.record.root}")
+    say(f"starting {_nodes(network)} in {network.record.root}")
     network.start_all()
     network.wait_connected()
     if not live:
@@ -178,7 +178,6 @@ def _run(network: TrialNetwork, steps: Sequence[Step], *, keep: bool, as_json: b
 
 def _take(network: TrialNetwork, step: Step) -> None:
     """Do one step of a scenario; CheckFailedError when what it waits for does not come."""
-    from .testnet_network import have_one_tip
     from .testnet_scenario import Deed
 
     if step.deed is Deed.PARTITION:
@@ -188,11 +187,7 @@ def _take(network: TrialNetwork, step: Step) -> None:
     elif step.deed is Deed.RESTART:
         network.restart(step.nodes)
     elif step.deed is Deed.ONE_TIP:
-        network.wait(
-            lambda views: have_one_tip([view for view in views if view.is_running]),
-            seconds=step.within_seconds,
-            what="one tip",
-        )
+        network.wait_agreed(seconds=step.within_seconds)
     else:
         change = {Deed.KILL: network.kill, Deed.FREEZE: network.freeze, Deed.THAW: network.thaw}[step.deed]
         for name in step.nodes:
@@ -300,8 +295,15 @@ def _take_down(network: TrialNetwork) -> None:
     killed, is_gone = done
     if killed:
         say(f"killed, as SIGTERM did not end them: {', '.join(killed)}")
-    stays = "" if is_gone else " holds other files and stays"
-    say(f"ended {len(network.nodes)} nodes{';' if stays else ' and removed'} {network.record.root}{stays}")
+    if is_gone:
+        say(f"ended {_nodes(network)} and removed {network.record.root}")
+    else:
+        say(f"ended {_nodes(network)}; {network.record.root} holds other files and stays")
+
+
+def _nodes(network: TrialNetwork) -> str:
+    count = len(network.nodes)
+    return f"{count} node{'s' * (count > 1)}"
 
 
 def _clear(root: Path, is_ours: Callable[[ProcessId], bool]) -> None:

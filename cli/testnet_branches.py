@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,13 +26,12 @@ Differs = Callable[[int], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """A tip, and the nodes that have it."""
+    """A tip that no other node's chain goes on from, and the nodes on the way to it."""
 
     height: int
     tip: bytes
-    work: int
-    """Of the whole chain below the tip."""
-    nodes: tuple[str, ...]
+    nodes: Mapping[str, int]
+    """Nodes whose tip is on this branch, and by how many blocks each is behind: 0 is at the tip."""
     fork_height: int | None = None
     """Height of the last block that it shares with the main branch; None on the main branch, and while not known."""
     fork_hash: bytes | None = None
@@ -41,58 +41,86 @@ class Branch:
         """Blocks above the fork point: what its nodes take off when they change to the main branch."""
         return None if self.fork_height is None else self.height - self.fork_height
 
-    @property
-    def is_behind(self) -> bool:
-        """Tell whether its tip is a block of the main branch: no fork, its nodes only lack what comes after."""
-        return self.depth == 0
+    def joined_by(self, tip: Tip) -> Branch:
+        """Return the branch with the nodes of a tip that is one of its blocks."""
+        behind = self.height - tip.height
+        return replace(self, nodes={**self.nodes, **dict.fromkeys(tip.nodes, behind)})
 
     def to_json(self) -> dict[str, Any]:
         """Return what `--json` says of it."""
         return {
             "height": self.height,
             "tip": self.tip.hex(),
-            "nodes": list(self.nodes),
+            "nodes": dict(self.nodes),
             "fork_height": self.fork_height,
             "fork_hash": None if self.fork_hash is None else self.fork_hash.hex(),
             "depth": self.depth,
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tip:
+    """A tip as nodes have it."""
+
+    height: int
+    hash: bytes
+    nodes: tuple[str, ...]
+
+    def as_branch(self) -> Branch:
+        """Return a branch that ends here."""
+        return Branch(height=self.height, tip=self.hash, nodes=dict.fromkeys(self.nodes, 0))
+
+
 def branches_of(views: Sequence[NodeView]) -> tuple[Branch, ...]:
-    """Return the branches of all nodes that answer: the one with the most work first, then by height."""
-    found = _by_tip(views)
-    if len(found) < 2:
-        return found
-    return asyncio.run(_with_fork_points(found, {view.node.name: view.node.url or "" for view in views}))
+    """Return the branches of all nodes that answer; the first one is the main one, with the most work."""
+    tips = _tips(views)
+    if len(tips) < 2:
+        return tuple(tip.as_branch() for tip in tips)
+    return asyncio.run(_branches(tips, {view.node.name: view.node.url or "" for view in views}))
 
 
-def _by_tip(views: Sequence[NodeView]) -> tuple[Branch, ...]:
+def _tips(views: Sequence[NodeView]) -> tuple[Tip, ...]:
+    """Return all different tips, that of the most work first and one of more nodes before another of the same work."""
     nodes: defaultdict[tuple[int, int, bytes], list[str]] = defaultdict(list)
     for view in views:
         if view.status is not None:
             work = int(str(view.status.content.get("chainwork", "0")), 16)
             nodes[work, view.status.height, view.status.tip].append(view.node.name)
     order = sorted(nodes.items(), key=lambda item: (item[0][0], len(item[1]), item[0][1:]), reverse=True)
-    return tuple(
-        Branch(height=height, tip=tip, work=work, nodes=tuple(names)) for (work, height, tip), names in order
-    )
+    return tuple(Tip(height=height, hash=tip, nodes=tuple(names)) for (_, height, tip), names in order)
 
 
-async def _with_fork_points(found: Sequence[Branch], urls: dict[str, str]) -> tuple[Branch, ...]:
+async def _branches(tips: Sequence[Tip], urls: Mapping[str, str]) -> tuple[Branch, ...]:
+    """Put each tip on a branch of more work where it is one of its blocks, else let it begin one."""
     from .client import NodeClient
 
-    main, *others = found
-    async with NodeClient(urls[main.nodes[0]], request_seconds=ASK_SECONDS) as trunk:
+    found: list[Branch] = []
+    async with AsyncExitStack() as stack:
+        clients: list[NodeClient] = []
+        for tip in tips:
+            place = await _place_of(tip, clients)
+            if place is not None:
+                found[place] = found[place].joined_by(tip)
+                continue
+            client = NodeClient(urls[tip.nodes[0]], request_seconds=ASK_SECONDS)
+            clients.append(await stack.enter_async_context(client))
+            branch = tip.as_branch()
+            found.append(await _with_fork_point(branch, found[0], clients) if found else branch)
+    return tuple(found)
 
-        async def compared(branch: Branch) -> Branch:
-            async with NodeClient(urls[branch.nodes[0]], request_seconds=ASK_SECONDS) as side:
-                return await _compared(main, branch, trunk, side)
 
-        return main, *await asyncio.gather(*map(compared, others))
+async def _place_of(tip: Tip, clients: Sequence[NodeClient]) -> int | None:
+    """Return the place of the first of these nodes that has the tip in its chain."""
+    for place, client in enumerate(clients):
+        with suppress(CommandError):
+            if await _hash_at(client, tip.height) == tip.hash:
+                return place
+    return None
 
 
-async def _compared(main: Branch, branch: Branch, trunk: NodeClient, side: NodeClient) -> Branch:
-    """Return the branch with its fork point; without one when a node does not answer or reorganises meanwhile."""
+async def _with_fork_point(branch: Branch, main: Branch, clients: Sequence[NodeClient]) -> Branch:
+    """Return the branch with its fork point; without one when a node does not answer, or reorganises meanwhile."""
+    trunk, side = clients[0], clients[-1]
 
     async def differs(height: int) -> bool:
         own = branch.tip if height == branch.height else await _hash_at(side, height)
@@ -104,6 +132,42 @@ async def _compared(main: Branch, branch: Branch, trunk: NodeClient, side: NodeC
     except CommandError:
         return branch
     return replace(branch, fork_height=height, fork_hash=shared)
+
+
+class Agreement:
+    """Nodes come to agree: all hold the block that was the best tip at the first look.
+
+    Where blocks come faster than they spread, as on a ring of twenty, there may never be an instant with one tip only.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was looked at."""
+        self._goal: Tip | None = None
+
+    async def reached(self, views: Sequence[NodeView]) -> bool:
+        """Tell whether all of these nodes answer and agree; the best tip is chosen anew when no node holds it any more."""
+        found = _tips(views)
+        if not found or any(view.status is None for view in views):
+            return False
+        goal = self._goal = self._goal or found[0]
+        if len(found) == 1:
+            return True
+        if any(tip.height < goal.height for tip in found):
+            return False
+        holds = [await _holds(view.node.url or "", goal) for view in views]
+        if not any(holds):
+            self._goal = None
+        return all(holds)
+
+
+async def _holds(url: str, goal: Tip) -> bool:
+    from .client import NodeClient
+
+    async with NodeClient(url, request_seconds=ASK_SECONDS) as client:
+        try:
+            return await _hash_at(client, goal.height) == goal.hash
+        except CommandError:
+            return False
 
 
 async def fork_height(top: int, differs: Differs) -> int:

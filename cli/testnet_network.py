@@ -12,13 +12,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import CheckFailedError, CommandError, NotFoundError, RefusedError
+from .testnet_branches import Agreement
 from .testnet_founding import PRODUCER, found_testnet
 from .testnet_process import ProcessId, own_command, send, spawn, uninterrupted, wait_for_end
 from .testnet_record import FolderLock, NetworkRecord, NodeRecord
@@ -64,6 +65,9 @@ class NodeView:
     def mempool(self) -> int:
         """Statements that wait."""
         return 0 if self.status is None else int(self.status.content.get("mempool", {}).get("statements", 0))
+
+
+Until = Callable[[tuple[NodeView, ...]], bool | Awaitable[bool]]
 
 
 class TrialNetwork:
@@ -195,8 +199,9 @@ class TrialNetwork:
             self.record.save()
 
     def reload(self) -> None:
-        """Take in what other commands changed; NotFoundError when the network was taken down."""
-        found = NetworkRecord.load(self.record.root)
+        """Take in what other commands changed, once none is at it; NotFoundError when the network was taken down."""
+        with self._lock.held():
+            found = NetworkRecord.load(self.record.root)
         if found.network_id != self.record.network_id:
             raise NotFoundError(f"the test network is gone; another one is in {self.record.root}")
         self.record = found
@@ -252,19 +257,16 @@ class TrialNetwork:
                     status = await client.status()
         return NodeView(node=node, is_running=is_running, status=status)
 
-    def wait(
-        self, until: Callable[[tuple[NodeView, ...]], bool], *, seconds: float, what: str
-    ) -> tuple[NodeView, ...]:
+    def wait(self, until: Until, *, seconds: float, what: str) -> tuple[NodeView, ...]:
         """Look again and again until `until` says so; CheckFailedError after `seconds`."""
         return asyncio.run(self._wait(until, seconds=seconds, what=what))
 
-    async def _wait(
-        self, until: Callable[[tuple[NodeView, ...]], bool], *, seconds: float, what: str
-    ) -> tuple[NodeView, ...]:
+    async def _wait(self, until: Until, *, seconds: float, what: str) -> tuple[NodeView, ...]:
         deadline = time.monotonic() + seconds
         while True:
             views = await self._look()
-            if until(views):
+            answer = until(views)
+            if answer if isinstance(answer, bool) else await answer:
                 return views
             if time.monotonic() > deadline:
                 got = ", ".join(f"{view.node.name} {_seen(view)}" for view in views)
@@ -272,13 +274,24 @@ class TrialNetwork:
             await asyncio.sleep(POLL_SECONDS)
 
     def wait_connected(self) -> tuple[NodeView, ...]:
-        """Wait until every node has a peer and all have one tip."""
-        lonely = len(self.nodes) == 1
+        """Wait until every node has a peer and all agree, see `Agreement`."""
+        agreement, lonely = Agreement(), len(self.nodes) == 1
+
+        async def are_connected(views: Sequence[NodeView]) -> bool:
+            return (lonely or all(view.peers for view in views)) and await agreement.reached(views)
+
         return self.wait(
-            lambda views: have_one_tip(views) and (lonely or all(view.peers for view in views)),
-            seconds=CONNECT_SECONDS,
-            what="nodes with peers and one tip",
+            are_connected, seconds=CONNECT_SECONDS, what="nodes with peers that agree on a block"
         )
+
+    def wait_agreed(self, *, seconds: float) -> tuple[NodeView, ...]:
+        """Wait until all nodes that run agree, see `Agreement`."""
+        agreement = Agreement()
+
+        async def agree(views: Sequence[NodeView]) -> bool:
+            return await agreement.reached([view for view in views if view.is_running])
+
+        return self.wait(agree, seconds=seconds, what="running nodes that agree on a block")
 
     # Ending.
 

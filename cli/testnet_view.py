@@ -5,12 +5,13 @@ Owns what is drawn on a terminal (rich), what programs read instead, and the wor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
     from .testnet_branches import Branch
     from .testnet_network import NodeView
@@ -39,40 +40,33 @@ BRANCHES_SHOWN: Final = 5
 ROWS_MIN: Final = 3
 """Nodes are shown at least, however small the terminal is."""
 MINER_MARK: Final = "*"
-OTHER_LINES: Final = 5
-"""Headings, the line between the tables, and two lines of words at the end."""
-STYLES: Final = {"main": "green", "behind": "yellow", "fork": "red"}
+OTHER_LINES: Final = 4
+"""Headings, the line between the tables, and a line of words at the end."""
 
 
 def branch_names(branches: Sequence[Branch]) -> dict[str, str]:
-    """Return what each node's branch is called: main, behind N (blocks), or fork N (by its place)."""
-    return {node: name for name, branch in _named(branches) for node in branch.nodes}
+    """Return where each node is: on `main` or on `fork N`, and `-K` behind that where it is K blocks behind."""
+    return {
+        node: f"{_name(place)} -{behind}" if behind else _name(place)
+        for place, branch in enumerate(branches)
+        for node, behind in branch.nodes.items()
+    }
 
 
-def _named(branches: Sequence[Branch]) -> Iterator[tuple[str, Branch]]:
-    forks = 0
-    for place, branch in enumerate(branches):
-        if place == 0:
-            yield "main", branch
-        elif branch.is_behind:
-            yield f"behind {branches[0].height - branch.height}", branch
-        else:
-            forks += 1
-            yield f"fork {forks}", branch
+def _name(place: int) -> str:
+    return f"fork {place}" if place else "main"
 
 
 def summary(branches: Sequence[Branch]) -> str:
     """Say in one line whether the nodes agree."""
     if not branches:
         return "no node answers"
-    if len(branches) == 1:
-        return "one tip"
-    names = [name for name, _ in _named(branches)]
-    forks = sum(name.startswith("fork") for name in names)
-    lagging = sum(len(branch.nodes) for name, branch in _named(branches) if name.startswith("behind"))
-    parts = [f"{len(branches)} different tips"]
-    parts += [f"{forks} fork{'s' * (forks > 1)}"] if forks else []
-    parts += [f"{lagging} node{'s' * (lagging > 1)} behind"] if lagging else []
+    behind = [count for branch in branches for count in branch.nodes.values() if count]
+    parts = ["one tip" if len(branches) == 1 and not behind else f"{len(branches) - 1} forks"]
+    parts[0] = {"0 forks": "no fork", "1 forks": "1 fork"}.get(parts[0], parts[0])
+    if behind:
+        nodes = "1 node" if len(behind) == 1 else f"{len(behind)} nodes"
+        parts.append(f"{nodes} behind by at most {max(behind)}")
     return ", ".join(parts)
 
 
@@ -113,42 +107,60 @@ def drawn(
     from rich.console import Group
     from rich.text import Text
 
-    forks = list(_named(branches))[:BRANCHES_SHOWN]
+    forks = branches[:BRANCHES_SHOWN]
     room = max(height - OTHER_LINES - len(forks) - bool(record.groups), ROWS_MIN)
-    shown, hidden = _fitting(views, branches, room)
-    lines = [summary(branches), f"{MINER_MARK} seals blocks"]
-    if hidden:
-        lines.insert(0, f"and {hidden} more on main")
-    words: list[RenderableType] = [
-        Text(" " + "; ".join(lines), style="dim", overflow="ellipsis", no_wrap=True)
-    ]
+    shown = _fitting(views, branch_names(branches), room)
+    parts = [summary(branches), f"{MINER_MARK} seals blocks"]
+    if hidden := len(views) - len(shown):
+        parts.insert(0, f"and {hidden} more nodes")
+    words = [_line("; ".join(parts), "dim")]
     if record.groups:
-        groups = " | ".join(", ".join(group) for group in record.groups)
-        words.append(Text(f" divided: {groups}", style="yellow", overflow="ellipsis", no_wrap=True))
+        known = list(record.nodes)
+        words.append(
+            _line(f"divided: nodes {' | '.join(_spans(group, known) for group in record.groups)}", "yellow")
+        )
     return Group(_branch_table(forks), Text(), _node_table(shown, branches, wide=width >= WIDE_FROM), *words)
 
 
-def _fitting(
-    views: Sequence[NodeView], branches: Sequence[Branch], room: int
-) -> tuple[Sequence[NodeView], int]:
-    """Return the nodes to show and how many are left out: those on the main branch first, from the last one on."""
-    main = set(branches[0].nodes) if branches else set()
-    surplus = len(views) - room
-    out = [view.node.name for view in views if view.node.name in main][::-1][: max(surplus, 0)]
-    return [view for view in views if view.node.name not in out], len(out)
+def _line(words: str, style: str) -> Text:
+    from rich.text import Text
+
+    return Text(words, style=style, overflow="ellipsis", no_wrap=True)
 
 
-def _branch_table(named: Sequence[tuple[str, Branch]]) -> Table:
+def _spans(group: Sequence[str], known: Sequence[str]) -> str:
+    """Return the numbers of nodes, those that follow each other as FIRST-LAST."""
+    numbers = sorted(known.index(name) + 1 for name in group)
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def _fitting(views: Sequence[NodeView], names: Mapping[str, str], room: int) -> list[NodeView]:
+    """Return as many nodes as there is room for: those that nothing is wrong with are left out first."""
+
+    def trouble(view: NodeView) -> int:
+        name = names.get(view.node.name, "")
+        return 0 if not name else 1 if name.startswith("fork") else 3 if name == "main" else 2
+
+    kept = sorted(views, key=trouble)[:room]
+    return [view for view in views if view in kept]
+
+
+def _branch_table(branches: Sequence[Branch]) -> Table:
     table = _table(BRANCH_HEADINGS)
-    for name, branch in named:
+    for place, branch in enumerate(branches):
         at = "-"
         if branch.fork_height is not None and branch.fork_hash is not None:
             at = f"{branch.fork_height} {branch.fork_hash.hex()[:SHORT_DIGITS]}"
         depth = "-" if branch.depth is None else str(branch.depth)
         tip = branch.tip.hex()[:TIP_DIGITS]
-        table.add_row(
-            name, str(len(branch.nodes)), str(branch.height), tip, at, depth, style=STYLES[name.split()[0]]
-        )
+        row = (_name(place), str(len(branch.nodes)), str(branch.height), tip, at, depth)
+        table.add_row(*row, style="red" if place else "green")
     return table
 
 
@@ -159,8 +171,9 @@ def _node_table(views: Sequence[NodeView], branches: Sequence[Branch], *, wide: 
         row = cells(view, names.get(view.node.name, ""))
         if not wide and view.status is not None:
             row["TIP"] = view.status.tip.hex()[:SHORT_DIGITS]
-        style = STYLES[row["BRANCH"].split()[0]] if row["BRANCH"] != "-" else "red"
-        table.add_row(*(row[heading] for heading in headings), style=None if style == "green" else style)
+        where = row["BRANCH"]
+        style = None if where == "main" else "yellow" if where.startswith("main") else "red"
+        table.add_row(*(row[heading] for heading in headings), style=style)
     return table
 
 
@@ -182,7 +195,7 @@ def as_json(record: NetworkRecord, views: Sequence[NodeView], branches: Sequence
         "wallet": str(record.wallet.root),
         "namespaces": record.lan is not None,
         "groups": [list(group) for group in record.groups],
-        "tips": len(branches),
+        "tips": len({view.tip for view in views if view.tip is not None}),
         "branches": [branch.to_json() for branch in branches],
         "nodes": [_node_json(record, view) for view in views],
     }

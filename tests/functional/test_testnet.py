@@ -122,6 +122,61 @@ def test_the_foreground_ends_with_everything_it_made(root: Path, number: signal.
     assert processes_of(root) == []
 
 
+def start_up(root: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start `testnet up` in the foreground and wait until it says how to end it."""
+    process = subprocess.Popen(
+        own_command("testnet", "up", *arguments, "--dir", str(root)),
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("end it with Ctrl-C"):
+            break
+    return process
+
+
+def test_killed_it_leaves_nothing(root: Path) -> None:
+    with start_up(root, "--nodes", "2") as process:
+        process.kill()
+        _, err = process.communicate(timeout=30)  # ends when nobody is left that could print
+    assert err == f"ended 2 nodes and removed {root}\n"
+    assert not root.exists()
+    assert processes_of(root) == []
+
+
+def test_what_nobody_could_clear_is_cleared_by_the_next_one(root: Path) -> None:
+    with start_up(root, "--nodes", "2") as process:
+        network = TrialNetwork.open(root)
+        first = set(processes_of(root))
+        second = run_testnet("up", "--nodes", "1", root=root)
+        assert second.returncode == 5
+        assert f"a test network that process {process.pid} runs in the foreground" in error_line(second)
+        for pid in first - {node.process.pid for node in network.nodes if node.process is not None}:
+            os.kill(pid, signal.SIGKILL)
+    again = run_testnet("up", "--nodes", "1", "--keep", root=root)
+    assert again.returncode == 0, again.stderr
+    assert f"clearing what a 'testnet up' that was killed (process {process.pid}) left" in again.stderr
+    assert TrialNetwork.open(root).record.network_id != network.record.network_id
+    assert not first & set(processes_of(root))
+
+
+def test_other_commands_and_the_foreground_know_of_each_other(root: Path) -> None:
+    with start_up(root, "--nodes", "2", "--mine") as process:
+        assert process.stderr is not None
+        assert run_testnet("kill", "node-2", root=root).returncode == 0
+        assert process.stderr.readline().startswith("node-2 ended: ")
+        assert run_testnet("restart", "node-2", root=root).returncode == 0
+        assert process.stderr.readline() == "node-2 runs again\n"
+        assert run_testnet("down", root=root).returncode == 0
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert err.endswith("the network was taken down by another command\n")
+    assert processes_of(root) == []
+
+
 def test_interrupted_while_it_starts_it_leaves_nothing(root: Path) -> None:
     with subprocess.Popen(
         own_command("testnet", "up", "--nodes", "3", "--keep", "--dir", str(root)),

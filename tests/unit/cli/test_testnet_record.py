@@ -57,7 +57,12 @@ def test_no_network_says_how_to_start_one(tmp_path: Path) -> None:
 
 
 def altered(**changes: Any) -> str:
-    content = {"format": "facechain-testnet-3", "network_id": "00" * 32, "nodes": [], "groups": []}
+    content: dict[str, Any] = {
+        "format": "facechain-testnet-3",
+        "network_id": "00" * 32,
+        "nodes": [],
+        "groups": [],
+    }
     content |= {"lan": None, "owner": None, **changes}
     return json.dumps(content)
 
