@@ -55,9 +55,10 @@ dir_option = click.option(
 
 @click.group()
 def testnet() -> None:
-    """Run a network of several nodes on loopback.
+    """Run a network of several nodes on this machine.
 
-    Real processes with real keys, blocks about every second, and no value outside this machine.
+    Real processes with real keys, blocks about every second, and no value outside this machine. Nodes are on
+    loopback, for any user; with `up --namespaces`, for root, each is on a host of its own.
     """
 
 
@@ -202,9 +203,10 @@ def _take(network: TrialNetwork, step: Step) -> None:
 @click.argument("groups", nargs=-1, required=True, metavar="NAME,NAME… …")
 @dir_option
 def partition(*, groups: Sequence[str], root: Path) -> None:
-    """Divide the network: nodes of different groups keep each other out.
+    """Divide the network: nodes of different groups do not reach each other.
 
-    Each argument is one group; nodes that none names are one more. It replaces an earlier partition.
+    Each argument is one group; nodes that none names are one more. It replaces an earlier partition. On loopback
+    nodes ban each other; with --namespaces their packets are dropped, and connections only time out.
     """
     from .testnet_network import TrialNetwork
     from .testnet_scenario import check_groups, check_names
