@@ -82,7 +82,9 @@ COMMANDS: Final = {
         summary="Tell the facial expressions of faces, with their confidence.",
     ),
     "testnet": Entry(
-        section=_TRIAL, target="cli.testnet:testnet", summary="Run a network of several nodes on this machine."
+        section=_TRIAL,
+        target="cli.testnet:testnet",
+        summary="Run a network of several nodes on this machine.",
     ),
     "demo": Entry(
         section=_TRIAL, target="cli.demo:demo", summary="Show a network, a producer and an audit end to end."

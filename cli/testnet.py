@@ -390,6 +390,8 @@ def _screen(network: TrialNetwork) -> Iterator[Callable[[], None]]:
 def _explain(network: TrialNetwork, *, keep: bool) -> None:
     """Say how to use the network and how to end it."""
     record, folder = network.record, f" --dir {shlex.quote(str(network.record.root))}"
+    if not any(node.mines for node in network.nodes):
+        say("no node seals blocks, so the height stays 0; with --mine the first one does")
     say("use it from another terminal with:")
     say(
         f"  export FACECHAIN_API={network.nodes[0].url} FACECHAIN_DATA_DIR={shlex.quote(str(record.wallet.root))}"
