@@ -195,7 +195,10 @@ class PeerHub:
         try:
             now = time.monotonic()
             self.perform(self._gossip.on_connected(link))
-            self.perform(self.sync.on_connected(link.id, now, outbound=link.dialed is not None))
+            version = link.connection.peer.version
+            self.perform(
+                self.sync.on_connected(link.id, now, outbound=link.dialed is not None, version=version)
+            )
             self.perform(self.relay.on_connected(link.id, self._runner.mempool.pool.leaves()))
             while True:
                 message = await link.connection.receive()

@@ -29,9 +29,11 @@ from .wire.messages import (
     GetAddresses,
     GetBody,
     GetHeaders,
+    GetLeaves,
     GetStatements,
     Headers,
     Inventory,
+    Leaves,
     Message,
     Missing,
     NotFound,
@@ -74,7 +76,7 @@ class Inbox:
             return ()
         if isinstance(message, Headers):
             return await self._on_headers(link.id, message)
-        if isinstance(message, GetBody):
+        if isinstance(message, GetBody | GetLeaves):
             return await self._on_get_body(link.id, message)
         handler = _HANDLERS.get(type(message))
         return () if handler is None else handler(self, link, message)
@@ -94,8 +96,8 @@ class Inbox:
         """Take a GetHeaders."""
         return self._sync.on_get_headers(link.id, message)
 
-    async def _on_get_body(self, peer: PeerId, message: GetBody) -> Sequence[Action]:
-        """Serve a body; it is read and taken apart in a thread, since it may be large."""
+    async def _on_get_body(self, peer: PeerId, message: GetBody | GetLeaves) -> Sequence[Action]:
+        """Serve a body or its leaves; it is read and taken apart in a thread, since it may be large."""
         served = self._sync.served
         if message.block_hash not in served:
             try:
@@ -104,13 +106,22 @@ class Inbox:
                 _log.warning("body %s cannot be served: %s", message.block_hash.hex(), error)
                 body = None
             if body is None:
-                return [Send(peer, NotFound(missing=Missing.BODY, hashes=(message.block_hash,)))]
+                missing = Missing.BODY if isinstance(message, GetBody) else Missing.LEAVES
+                return [Send(peer, NotFound(missing=missing, hashes=(message.block_hash,)))]
             served.keep(body)
-        return self._sync.on_get_body(peer, message) if peer in self._links else []
+        if peer not in self._links:
+            return []
+        if isinstance(message, GetLeaves):
+            return self._sync.on_get_leaves(peer, message)
+        return self._sync.on_get_body(peer, message)
 
     def on_body_chunk(self, link: PeerLink, message: BodyChunk) -> Sequence[Action]:
         """Take a BodyChunk."""
         return self._sync.on_body_chunk(link.id, message, time.monotonic())
+
+    def on_leaves(self, link: PeerLink, message: Leaves) -> Sequence[Action]:
+        """Take a Leaves."""
+        return self._sync.on_leaves(link.id, message, time.monotonic())
 
     def on_announce_block(self, link: PeerLink, message: AnnounceBlock) -> Sequence[Action]:
         """Take an AnnounceBlock."""
@@ -188,6 +199,7 @@ _HANDLERS: Mapping[type[Message], Callable[[Inbox, PeerLink, Any], Sequence[Acti
         SendAnnouncements: Inbox.on_send_announcements,
         GetHeaders: Inbox.on_get_headers,
         BodyChunk: Inbox.on_body_chunk,
+        Leaves: Inbox.on_leaves,
         AnnounceBlock: Inbox.on_announce_block,
         Inventory: Inbox.on_inventory,
         GetStatements: Inbox.on_get_statements,
@@ -199,4 +211,4 @@ _HANDLERS: Mapping[type[Message], Callable[[Inbox, PeerLink, Any], Sequence[Acti
         Clock: Inbox.on_clock,
     }
 )
-"""Who takes a message of which type; Headers and GetBody may take long and go through a thread."""
+"""Who takes a message of which type; Headers, GetBody and GetLeaves may take long and go through a thread."""

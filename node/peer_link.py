@@ -16,7 +16,7 @@ from .protocol.peer_gossip import AddressAllowance
 from .protocol.peer_outbound import DialKind
 from .wire.connection import Connection
 from .wire.faults import WireError
-from .wire.messages import AnnounceBlock, BodyChunk, Message, Statements
+from .wire.messages import AnnounceBlock, BodyChunk, Leaves, Message, Statements
 
 OUTBOX_MESSAGES_MAX = 4_096
 """Messages that wait for one peer; a peer that lets more pile up is too slow."""
@@ -40,7 +40,7 @@ def payload_bytes(message: Message) -> int:
             return sum(map(len, message.statements)) + sum(map(len, message.leaves))
         case Statements():
             return sum(map(len, message.statements))
-        case AnnounceBlock():
+        case AnnounceBlock() | Leaves():
             return sum(map(len, message.leaves))
     return 0
 

@@ -15,12 +15,21 @@ from ...consensus.chain import HeaderNode
 from ...consensus.errors import DecodeError, RuleViolation
 from ...consensus.statement import Statement
 from ..wire.limits import MAX_INVENTORY
-from ..wire.messages import AnnounceBlock, BodyChunk, GetBody, GetStatements, Missing, NotFound
+from ..wire.messages import (
+    AnnounceBlock,
+    BodyChunk,
+    GetBody,
+    GetLeaves,
+    GetStatements,
+    Leaves,
+    Missing,
+    NotFound,
+)
 from .actions import Action, BlockReady, PeerId, Punish, Send
 from .assembly import BodyAssembly, StatementByLeaf
 from .body_budget import BodyBudget
 from .paths import ChainPaths
-from .relay_counts import RelayCounts, announcement_bytes
+from .relay_counts import RelayCounts, leaves_bytes
 from .sync_peer import Ask, ChainPort, ReadyBlock, SyncLimits, SyncPeer, blame
 from .window_stall import WindowStall
 
@@ -65,8 +74,10 @@ class BodySync:
         """Put an announced block together at once, or let it wait for its turn."""
         self._counts.announcements_known += node.has_body or node.hash in self._ready
         has_list = bool(message.leaves) or message.byte_count == 0
-        if not has_list or not self._takes_announced(node):
+        if not self._takes_announced(node):
             return self.schedule(now)
+        if not has_list:
+            return self._ask_leaves(peer, node, sealed, now)
         assembly = self.assemblies.get(node.hash) or BodyAssembly(sealed)
         if assembly.leaves is None:
             try:
@@ -79,9 +90,32 @@ class BodySync:
         self.assemblies[node.hash] = assembly
         if done := self._finish(assembly, peer, now):
             return done + self.schedule(now)
-        if node.hash in self.asked or not self._peers[peer].may_have(node):
+        if not self._peers[peer].may_have(node) or not self._takes_over(node.hash):
             return []
         return [self._ask(peer, assembly, now)]
+
+    def _ask_leaves(self, peer: PeerId, node: HeaderNode, sealed: SealedHeader, now: float) -> list[Action]:
+        """Ask who announced a block by its header alone for its leaves: most statements are likely to be here."""
+        state = self._peers[peer]
+        is_better = node.chainwork > self._chain.tree.tip.chainwork
+        has_room = len(state.in_flight) < self._limits.in_flight_per_peer
+        is_fresh = node.hash not in self.assemblies and self._may_ask(peer, node)
+        if not (is_better and has_room and is_fresh and state.has_get_leaves):
+            return self.schedule(now)
+        self.assemblies[node.hash] = BodyAssembly(sealed)
+        self.asked[node.hash] = peer
+        state.in_flight[node.hash] = Ask(deadline=now + state.timeout, since=now, start=None, is_leaves=True)
+        return [Send(peer, GetLeaves(block_hash=node.hash))]
+
+    def _takes_over(self, block_hash: bytes) -> bool:
+        """Tell whether nobody need be waited for: nobody is asked, or only for leaves that are here by now."""
+        asked = self.asked.get(block_hash)
+        if asked is None:
+            return True
+        ask = self._peers[asked].in_flight.get(block_hash)
+        if ask is None or not ask.is_leaves:
+            return False
+        return self._answered(asked, block_hash)
 
     def _takes_announced(self, node: HeaderNode) -> bool:
         """Tell whether an announced block is put together at once, and not in its turn."""
@@ -124,10 +158,31 @@ class BodySync:
             self.assemblies.pop(message.block_hash, None)
             return [blame(peer, error), *self.schedule(now)]
         self._counts.statements_fetched += len(statements)
-        self._counts.block_bytes += sum(map(len, message.statements)) + announcement_bytes(
-            len(message.leaves)
-        )
+        self._counts.block_bytes += sum(map(len, message.statements)) + leaves_bytes(len(message.leaves))
         state.on_answer(now, self._limits)
+        if done := self._finish(assembly, peer, now):
+            return done + self.schedule(now)
+        has_room = self._budget.has_room(assembly)
+        return [self._ask(peer, assembly, now, since=ask.since)] if has_room else self.schedule(now)
+
+    def on_leaves(self, peer: PeerId, message: Leaves, now: float) -> list[Action]:
+        """Check the leaves of a body against its header; ask for what is not here, or finish the block."""
+        state, block_hash = self._peers[peer], message.block_hash
+        ask = state.in_flight.get(block_hash)
+        self._counts.block_bytes += leaves_bytes(len(message.leaves))
+        if ask is None or not ask.is_leaves:
+            return []  # came after its deadline, or after somebody else announced the block with leaves
+        self._answered(peer, block_hash)
+        assembly = self.assemblies.get(block_hash)
+        if assembly is None:
+            return self.schedule(now)
+        try:
+            assembly.set_leaves(message.leaves, message.byte_count)
+        except RuleViolation as error:
+            self.assemblies.pop(block_hash, None)
+            return [blame(peer, error), *self.schedule(now)]
+        state.on_answer(now, self._limits)
+        assembly.fill(self._source)
         if done := self._finish(assembly, peer, now):
             return done + self.schedule(now)
         has_room = self._budget.has_room(assembly)
@@ -156,9 +211,9 @@ class BodySync:
     def on_not_found(self, peer: PeerId, message: NotFound, now: float) -> list[Action]:
         """A peer lacks something: ask another one, or for the body instead of statements of it."""
         state = self._peers[peer]
-        if message.missing is Missing.BODY:
+        if message.missing is not Missing.STATEMENT:
             for block_hash in message.hashes:
-                if self._answered(peer, block_hash):
+                if self._answered(peer, block_hash) and message.missing is Missing.BODY:
                     state.lacks.add(block_hash)
             return self.schedule(now)
         actions: list[Action] = []

@@ -13,9 +13,14 @@ from ...consensus.block import SEALED_HEADER_BYTES
 from ...consensus.hashing import HASH_BYTES
 
 
+def leaves_bytes(leaves: int) -> int:
+    """Return what a list of so many leaves counts as."""
+    return leaves * HASH_BYTES
+
+
 def announcement_bytes(leaves: int) -> int:
     """Return what an announcement of a block with so many leaves counts as."""
-    return SEALED_HEADER_BYTES + leaves * HASH_BYTES
+    return SEALED_HEADER_BYTES + leaves_bytes(leaves)
 
 
 @dataclass(slots=True, kw_only=True)

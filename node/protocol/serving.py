@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from ...consensus.block import Block
 from ..wire.chunks import cut_body_chunk
-from ..wire.messages import BodyChunk, GetBody, Missing, NotFound
+from ..wire.limits import MAX_BODY_LEAVES
+from ..wire.messages import BodyChunk, GetBody, GetLeaves, Leaves, Missing, NotFound
 from .actions import Action, PeerId, Punish, Send
 
 SERVED_BYTES_MAX = 48 * 2**20
@@ -87,6 +88,14 @@ class ServedBodies:
             detail = f"GetBody: expected a start below {count}, got {message.start}"
             return Punish(peer, "bad-start", detail)
         return Send(peer, body.chunk(message.start, with_leaves=message.with_leaves))
+
+    def answer_leaves(self, peer: PeerId, message: GetLeaves) -> Action:
+        """Return what a request for the leaves of a body is answered with."""
+        body = self.get(message.block_hash)
+        if body is None or len(body.leaves) > MAX_BODY_LEAVES:
+            return Send(peer, NotFound(missing=Missing.LEAVES, hashes=(message.block_hash,)))
+        answer = Leaves(block_hash=body.block_hash, byte_count=body.byte_count, leaves=body.leaves)
+        return Send(peer, answer)
 
     def get(self, block_hash: bytes) -> ServedBody | None:
         """Return a body, remembered or read now; None when it is not here."""

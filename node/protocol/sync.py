@@ -15,7 +15,18 @@ from ...consensus.block import Block, SealedHeader
 from ...consensus.errors import RuleViolation, Temporary
 from ...consensus.statement import Statement
 from ..wire.limits import MAX_BODY_LEAVES
-from ..wire.messages import AnnounceBlock, BodyChunk, GetBody, GetHeaders, NotFound, SendAnnouncements, Status
+from ..wire.messages import (
+    BY_TYPE,
+    AnnounceBlock,
+    BodyChunk,
+    GetBody,
+    GetHeaders,
+    GetLeaves,
+    Leaves,
+    NotFound,
+    SendAnnouncements,
+    Status,
+)
 from .actions import Action, Drop, PeerId, Send
 from .announcers import Announcers
 from .assembly import StatementByLeaf
@@ -61,9 +72,18 @@ class Synchronizer:
 
     # Peers come and go.
 
-    def on_connected(self, peer: PeerId, now: float, *, outbound: bool = False) -> list[Action]:
-        """Greet a new peer: say what this node has, ask for headers, and perhaps for announcements with leaves."""
-        self._peers[peer] = SyncPeer(timeout=self._limits.body_timeout, outbound=outbound)
+    def on_connected(
+        self, peer: PeerId, now: float, *, outbound: bool = False, version: int = 1
+    ) -> list[Action]:
+        """Greet a new peer: say what this node has, ask for headers, and perhaps for announcements with leaves.
+
+        `version`: of the wire, that this connection speaks.
+        """
+        self._peers[peer] = SyncPeer(
+            timeout=self._limits.body_timeout,
+            outbound=outbound,
+            has_get_leaves=version >= BY_TYPE[GetLeaves].since,
+        )
         return [Send(peer, self.status()), *self._fill_announcers(), self.headers.ask(peer, now)]
 
     def on_disconnected(self, peer: PeerId, now: float) -> list[Action]:
@@ -216,6 +236,14 @@ class Synchronizer:
     def on_get_body(self, peer: PeerId, message: GetBody) -> list[Action]:
         """Serve the statements of a block from an index on, as many as one chunk holds."""
         return [self.served.answer(peer, message)]
+
+    def on_get_leaves(self, peer: PeerId, message: GetLeaves) -> list[Action]:
+        """Serve the leaves of a block's body."""
+        return [self.served.answer_leaves(peer, message)]
+
+    def on_leaves(self, peer: PeerId, message: Leaves, now: float) -> list[Action]:
+        """Check the leaves of a body against its header, and ask for the statements that are not here."""
+        return self._bodies.on_leaves(peer, message, now)
 
     def on_body_chunk(self, peer: PeerId, message: BodyChunk, now: float) -> list[Action]:
         """Check a chunk against the header and its leaves; ask for the rest or finish the block."""

@@ -98,7 +98,9 @@ class Ask:
     since: float
     """When it was first asked, or brought the body before this one."""
     start: int | None
-    """First statement of the chunk; None when statements were asked for by leaf."""
+    """First statement of the chunk; None when statements were asked for by leaf, or the leaves themselves."""
+    is_leaves: bool = False
+    """Whether it was asked for the leaves alone."""
 
     def is_late(self, now: float, limits: SyncLimits) -> bool:
         """Tell whether an answer, or the whole body, took too long."""
@@ -131,6 +133,8 @@ class SyncPeer:
     high_bandwidth: bool = False
     """Whether it wants to hear of blocks with their leaves."""
     outbound: bool = False
+    has_get_leaves: bool = False
+    """Whether it can be asked for the leaves of a body alone."""
     presync: Presync | None = None
     """Its chain, while that has too little work to be stored."""
     is_ahead: bool = False

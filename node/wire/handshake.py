@@ -34,7 +34,7 @@ from .faults import (
 )
 from .messages import Disconnect, HandshakeRole, Hello, Message, Proof, Service
 
-PROTOCOL_VERSIONS: Final = (1, 2)
+PROTOCOL_VERSIONS: Final = (1, 3)
 """Lowest and highest version of the wire protocol (draft numbers) that this code speaks."""
 
 _PURPOSE: Final = {

@@ -144,7 +144,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _protocol("statement", MAX_STATEMENT_BYTES, "bytes", "one encoded statement"),
     _protocol("headers", MAX_HEADERS, "items", "sealed headers in one Headers"),
     _protocol("locator", MAX_LOCATOR_HASHES, "items", "block hashes in one GetHeaders"),
-    _protocol("body-leaves", MAX_BODY_LEAVES, "items", "leaves in one BodyChunk or AnnounceBlock"),
+    _protocol("body-leaves", MAX_BODY_LEAVES, "items", "leaves in one BodyChunk, AnnounceBlock or Leaves"),
     _protocol(
         "inventory", MAX_INVENTORY, "items", "leaves in Inventory, GetStatements, Statements, NotFound"
     ),

@@ -39,6 +39,8 @@ class Missing(IntEnum):
 
     BODY = 0
     STATEMENT = 1
+    LEAVES = 2
+    """From version 3 on, since nobody is asked for leaves alone before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +186,25 @@ class AnnounceBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GetLeaves:
+    """Ask for the leaves of a block's body without its statements; answered by one Leaves or one NotFound.
+
+    For a block that was announced by its header alone, whose statements are likely to be here. From version 3 on.
+    """
+
+    block_hash: Hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaves:
+    """All leaves of a block's body; they and `byte_count` can be checked against the body root."""
+
+    block_hash: Hash
+    byte_count: U64
+    leaves: Annotated[tuple[bytes, ...], Packed(limits.HASH_BYTES, limits.MAX_BODY_LEAVES)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """Leaves of statements that the sender holds and would hand over."""
 
@@ -254,6 +275,8 @@ Message = (
     | GetBody
     | BodyChunk
     | AnnounceBlock
+    | GetLeaves
+    | Leaves
     | Inventory
     | GetStatements
     | Statements
@@ -328,10 +351,12 @@ MESSAGES: Final[tuple[MessageSpec, ...]] = (
     _row(0x22, GetBody, 24_000, (BodyChunk, NotFound)),
     _row(0x23, BodyChunk, 24_000),
     _row(0x24, AnnounceBlock, 12_000),
+    _row(0x25, GetLeaves, 12_000, (Leaves, NotFound), since=3),
+    _row(0x26, Leaves, 12_000, since=3),
     _row(0x30, Inventory, 12_000),
     _row(0x31, GetStatements, 24_000, (Statements, NotFound)),
     _row(0x32, Statements, 24_000),
-    _row(0x33, NotFound, 48_000),
+    _row(0x33, NotFound, 60_000),
     _row(0x40, GetAddresses, 12, (Addresses,)),
     _row(0x41, Addresses, 12),
     _row(0x42, ShareAddresses, 60, since=2),

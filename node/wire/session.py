@@ -22,6 +22,7 @@ from .messages import (
     MESSAGES,
     REPLIES,
     GetBody,
+    GetLeaves,
     GetStatements,
     Message,
     MessageSpec,
@@ -43,7 +44,7 @@ _ANSWERS: Final[Mapping[type[Message], tuple[type[Message], ...]]] = MappingProx
 """The requests that each reply can answer."""
 
 _MISSING_FROM: Final[Mapping[Missing, type[Message]]] = MappingProxyType(
-    {Missing.BODY: GetBody, Missing.STATEMENT: GetStatements}
+    {Missing.BODY: GetBody, Missing.STATEMENT: GetStatements, Missing.LEAVES: GetLeaves}
 )
 
 

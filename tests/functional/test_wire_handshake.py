@@ -100,7 +100,7 @@ async def test_a_node_that_dials_itself_is_told_so(tmp_path: Path) -> None:
 async def test_versions_that_do_not_meet_are_refused(tmp_path: Path) -> None:
     failures = Failures()
     async with listening(tmp_path, failures.serve, on_refused=failures.on_refused) as listener:
-        with pytest.raises(VersionMismatch, match="expected a protocol version of 7 to 8, got 1 to 2"):
+        with pytest.raises(VersionMismatch, match="expected a protocol version of 7 to 8, got 1 to 3"):
             await connect("127.0.0.1", listener.port, local=local_node(2, versions=(7, 8)), timeouts=QUICK)
         assert isinstance(await refused_by(failures), VersionMismatch)
 

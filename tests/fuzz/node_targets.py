@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -34,10 +35,12 @@ from facechain.node.wire.messages import (
     GetAddresses,
     GetBody,
     GetHeaders,
+    GetLeaves,
     GetStatements,
     HandshakeRole,
     Headers,
     Inventory,
+    Leaves,
     Message,
     Missing,
     NotFound,
@@ -114,6 +117,7 @@ def _read_session(data: bytes) -> None:
         Ping(nonce=7),
         GetHeaders(locator=(), stop_hash=bytes(HASH)),
         GetBody(block_hash=bytes(HASH), start=0, with_leaves=True),
+        *[GetLeaves(block_hash=bytes(HASH))] * 2,
         GetStatements(leaves=(bytes(HASH),)),
         GetAddresses(),
     ):
@@ -127,20 +131,25 @@ def _session_seeds() -> tuple[bytes, ...]:
         Pong(nonce=7),
         NotFound(missing=Missing.BODY, hashes=(bytes(HASH),)),
         NotFound(missing=Missing.STATEMENT, hashes=()),
+        NotFound(missing=Missing.LEAVES, hashes=(bytes(HASH),)),
+        Leaves(block_hash=bytes(HASH), byte_count=1, leaves=(bytes(HASH),)),
         SendAnnouncements(high_bandwidth=True),
     )
     return (pack([encode(reply) for reply in replies]),)
 
 
 def _read_assembly(data: bytes) -> None:
-    """A block's announcement, then the chunks of its body."""
+    """A block's announcement, its leaves if that has none, then the chunks of its body."""
     messages = [decode(frame) for frame in _frames(data)]
     if not messages or not isinstance(first := messages[0], AnnounceBlock):
         raise DecodeError("frames", expected="an announcement first", got="another")
     assembly = BodyAssembly(SealedHeader.decode(first.sealed_header))
-    assembly.set_leaves(first.leaves, first.byte_count)
+    if first.leaves or not first.byte_count:
+        assembly.set_leaves(first.leaves, first.byte_count)
     for chunk in messages[1:]:
-        if isinstance(chunk, BodyChunk):
+        if isinstance(chunk, Leaves):
+            assembly.set_leaves(chunk.leaves, chunk.byte_count)
+        elif isinstance(chunk, BodyChunk):
             assembly.add(chunk.start, [Statement.decode(item) for item in chunk.statements])
     block = assembly.block()
     if block is not None and block.body.root() != block.header.body_root:
@@ -157,13 +166,16 @@ def _assembly_seeds() -> tuple[bytes, ...]:
         BodyChunk(block_hash=block.hash, leaves=(), byte_count=0, start=start, statements=(item,))
         for start, item in enumerate(statements)
     ]
-    return (pack([encode(announced), *(encode(chunk) for chunk in chunks)]),)
+    leaves = Leaves(block_hash=block.hash, byte_count=block.body.byte_count(), leaves=block.body.leaves())
+    alone = replace(announced, leaves=())
+    said = [encode(chunk) for chunk in chunks]
+    return pack([encode(announced), *said]), pack([encode(alone), encode(leaves), *said])
 
 
 def _frame_seeds() -> tuple[bytes, ...]:
     """The golden frames, and one of every other type."""
     block = _chain().tip
-    (announced,) = [unpack(data, max_bytes=FRAME_BYTES) for data in _assembly_seeds()]
+    announced, alone = [unpack(data, max_bytes=FRAME_BYTES) for data in _assembly_seeds()]
     messages: tuple[Message, ...] = (
         Status(tip_hash=block.hash, height=1, chainwork=bytes(HASH), pruned_below=0),
         Headers(sealed_headers=(block.sealed.encode(),)),
@@ -172,11 +184,16 @@ def _frame_seeds() -> tuple[bytes, ...]:
         Addresses(addresses=(Address(host="node.example", port=7440, last_seen_ms=1),)),
         GetHeaders(locator=(block.hash,), stop_hash=bytes(HASH)),
         GetBody(block_hash=block.hash, start=1, with_leaves=True),
+        GetLeaves(block_hash=block.hash),
         NotFound(missing=Missing.BODY, hashes=(block.hash,)),
         GetAddresses(),
     )
     golden = (bytes.fromhex(row["frame"]) for row in load("wire")["frames"])
-    said = (as_bytes(frame, "frame") for frame in as_list(announced, "frames", max_items=MAX_FRAMES))
+    said = (
+        as_bytes(frame, "frame")
+        for frames in (announced, alone)
+        for frame in as_list(frames, "frames", max_items=MAX_FRAMES)
+    )
     return (*golden, *(encode(message) for message in messages), *said)
 
 

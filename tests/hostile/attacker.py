@@ -388,6 +388,8 @@ def polite(message: wire.Message) -> wire.Message | None:
             return wire.Headers(sealed_headers=())
         case wire.GetBody():
             return wire.NotFound(missing=wire.Missing.BODY, hashes=(message.block_hash,))
+        case wire.GetLeaves():
+            return wire.NotFound(missing=wire.Missing.LEAVES, hashes=(message.block_hash,))
         case wire.GetStatements():
             return wire.NotFound(missing=wire.Missing.STATEMENT, hashes=message.leaves)
         case wire.GetAddresses():

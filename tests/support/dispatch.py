@@ -25,6 +25,10 @@ def hand_to_machines(  # noqa: C901, PLR0911 - one case per message type
             return sync.on_headers(peer, headers, now=now, now_ms=now_ms)
         case wire.GetBody():
             return sync.on_get_body(peer, message)
+        case wire.GetLeaves():
+            return sync.on_get_leaves(peer, message)
+        case wire.Leaves():
+            return sync.on_leaves(peer, message, now)
         case wire.BodyChunk():
             return sync.on_body_chunk(peer, message, now)
         case wire.AnnounceBlock():

@@ -35,6 +35,7 @@ from facechain.node.protocol.sync import DEFAULT_LIMITS, Synchronizer, SyncLimit
 from facechain.node.store.memory import MemoryStore
 from facechain.node.wire import messages as wire
 from facechain.node.wire.codec import decode, encode
+from facechain.node.wire.handshake import PROTOCOL_VERSIONS
 
 from .chain import GENESIS_TIME_MS
 from .chain import seed as seed_of
@@ -91,7 +92,9 @@ class Gossip:
         limits: SyncLimits = DEFAULT_LIMITS,
         real_pools: bool = False,
         presync: PresyncLimits | None = None,
+        version: int = PROTOCOL_VERSIONS[1],
     ) -> None:
+        self._version = version
         self._presync = presync or PresyncLimits()
         self.now = 0.0
         self.now_ms = FAR_FUTURE_MS
@@ -122,7 +125,7 @@ class Gossip:
         for here, there in ((left, right), (right, left)):
             node = self.nodes[here]
             node.peers[there] = there
-            self.perform(node, node.sync.on_connected(there, self.now))
+            self.perform(node, node.sync.on_connected(there, self.now, version=self._version))
             self.perform(node, node.relay.on_connected(there, node.leaves()))
 
     def cut(self, left: int, right: int) -> None:

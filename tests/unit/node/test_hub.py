@@ -20,14 +20,19 @@ from facechain.node.wire.messages import (
     BodyChunk,
     GetBody,
     GetHeaders,
+    GetLeaves,
+    GetStatements,
     Headers,
+    Leaves,
+    Missing,
+    NotFound,
     Ping,
     Statements,
     Status,
 )
 from support.chain import SUBMITTER, ChainBuilder, make_genesis
 from support.live import LiveNode, live_node
-from support.peer import announcement, gone, peer_of, receive
+from support.peer import announcement, gone, offer, peer_of, receive
 
 
 @pytest.fixture
@@ -125,6 +130,44 @@ async def test_an_invalid_block_is_not_blamed_on_a_peer_that_merely_announced_it
         await is_well(node, genesis)
         assert not node.node.peering.bans
         assert len(node.node.hub.links) >= 1
+
+
+@pytest.mark.parametrize("version", [2, 3])
+async def test_leaves_are_asked_for_and_served_from_version_3_on(
+    node: LiveNode, genesis: Genesis, builder: ChainBuilder, version: int
+) -> None:
+    block = builder.mine([builder.statement(SUBMITTER, Cancel(note=str(number))) for number in range(3)])
+    said = block.body.statements
+    leaves = Leaves(block_hash=block.hash, byte_count=block.body.byte_count(), leaves=block.body.leaves())
+    async with peer_of(node, genesis, versions=(1, version)) as peer:
+        for item in said[:2]:
+            await offer(peer, item)
+        await node.until(lambda: len(node.node.pool) == 2)
+        await peer.send(announcement(block, leaves=False))
+        if version == 2:
+            question = await receive(peer, GetBody)
+            assert question == GetBody(block_hash=block.hash, start=0, with_leaves=True)
+            chunk = BodyChunk(
+                block_hash=block.hash,
+                leaves=leaves.leaves,
+                byte_count=leaves.byte_count,
+                start=0,
+                statements=tuple(item.encode() for item in said),
+            )
+            await peer.send(chunk)
+        else:
+            assert await receive(peer, GetLeaves) == GetLeaves(block_hash=block.hash)
+            await peer.send(leaves)
+            assert await receive(peer, GetStatements) == GetStatements(leaves=(said[2].leaf,))
+            await peer.send(Statements(statements=(said[2].encode(),)))
+        await node.until(lambda: node.tip == block.hash)
+    if version == 3:
+        async with peer_of(node, genesis, "asker") as asker:
+            await asker.send(GetLeaves(block_hash=block.hash))
+            assert await receive(asker, Leaves) == leaves
+            await asker.send(GetLeaves(block_hash=bytes(32)))
+            answer = await receive(asker, NotFound)
+            assert answer == NotFound(missing=Missing.LEAVES, hashes=(bytes(32),))
 
 
 async def test_an_invalid_block_of_a_peers_own_chain_bans_it(

@@ -268,6 +268,8 @@ def test_the_sizes_of_the_table_are_those_of_the_draft() -> None:
         "GetBody": 42,
         "BodyChunk": 2_359_296,
         "AnnounceBlock": 2_097_394,
+        "GetLeaves": 36,
+        "Leaves": 2_097_202,
         "Inventory": 160_007,
         "GetStatements": 160_007,
         "Statements": 2_359_296,

@@ -162,7 +162,7 @@ def decode_as(kind: type, frame: bytes) -> Any:
         {"listen_port": 99},
         {"services": 0},
         {"user_agent": "/changed/"},
-        {"version_max": 3},
+        {"version_max": 2},
         {"node_key": NodeKey.from_seed(b"\x08" * 32).public},
     ],
     ids=lambda change: next(iter(change)),
