@@ -46,6 +46,7 @@ from .attacks_frames import (
     SecondHello,
     StatementFlood,
     TwoSignatures,
+    TwoWords,
     UnknownType,
     Unsolicited,
 )
@@ -90,6 +91,7 @@ ATTACKS: Final[tuple[type[Attack], ...]] = (
     StatementFlood,
     TwoSignatures,
     DoubleUse,
+    TwoWords,
     EmptyPromise,
 )
 """Every attack; one is drawn for each connection."""

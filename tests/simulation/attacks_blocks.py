@@ -304,7 +304,7 @@ class Staller(Attack):
 
 
 class Equivocate(Attack):
-    """Seals two blocks at one height and tells each half of its peers of another one. Legal."""
+    """Seals two blocks at one height and tells each half of its peers of another one, or all of both. Legal."""
 
     def begin(self) -> None:
         if not self.hostile.world.mining:
@@ -313,8 +313,11 @@ class Equivocate(Attack):
         statement = self.hostile.statement()
         twins = [self.hostile.forge([statement], time_ms=self.hostile.now_ms + shift) for shift in (0, 1)]
         self.hostile.twins.update({block.hash: block for block in twins})
+        tells_both = self.random.random() < 0.5
         for index, attack in enumerate(list(self.hostile.visits.values())):
             attack.announce(twins[index % 2], leaves=False)
+            if tells_both:
+                attack.announce(twins[1 - index % 2], leaves=False)
 
 
 class Selfish(Attack):

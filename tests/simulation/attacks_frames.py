@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from facechain.consensus.signing import Purpose, signed_message
 from facechain.consensus.statement import Statement
+from facechain.node.protocol.equivocation import EquivocationKind
 from facechain.node.wire import messages as wire
 from facechain.node.wire.codec import encode
+from facechain.node.wire.limits import MAX_EQUIVOCATIONS_PER_KEY
 from support.chain import other_signature
 
 from .attack import Attack
-from .hostile import Hostile
+from .events import Violation
+from .hostile import JUDGE_SECONDS, Hostile
 from .links import Side
 
 
@@ -44,7 +49,7 @@ class Unsolicited(Attack):
 class RateFlood(Attack):
     def begin(self) -> None:
         tip = self.victim.chain.tree.active[0]
-        for _ in range(1 + self.rate(wire.Status)):
+        for _ in range(2 * self.rate(wire.Status)):  # some come late, and by then it may say more
             self.say(wire.Status(tip_hash=tip.hash, height=0, chainwork=bytes(32), pruned_below=0))
         self.offend()
 
@@ -211,3 +216,34 @@ class EmptyPromise(Attack):
     def on_get_statements(self, message: wire.GetStatements) -> None:
         if self.random.random() < 0.3:
             super().on_get_statements(message)
+
+
+class TwoWords(Offers):
+    """Signs two batches with one sequence and hands both to one node: counted there, and no reason for a ban."""
+
+    guilty = False
+
+    def make(self) -> list[Statement]:
+        self.sequence = self.victim.next_sequence(self.hostile.author.public)
+        self.handed: set[bytes] = set()
+        self.hostile.events.after(JUDGE_SECONDS, partial(self._judge_count, self.victim.life))
+        return [self.hostile.batch(self.sequence), self.hostile.batch(self.sequence)]
+
+    def on_get_statements(self, message: wire.GetStatements) -> None:
+        self.handed.update(leaf for leaf in message.leaves if leaf in self.offered)
+        super().on_get_statements(message)
+
+    def _judge_count(self, life: int) -> None:
+        """One that took one of both, and was handed the other, must have noticed."""
+        node = self.victim
+        if node.life != life or not node.up or node.frozen or not self.side.open or len(self.handed) < 2:
+            return
+        with node.aside(), node.chain.snapshot() as reader:
+            pool = node.mempool.pool
+            took = [item for item in self.offered.values() if item.leaf in pool or reader.place_of(item.id)]
+        counted = node.node.equivocations.of(self.hostile.author.public)
+        known = any(
+            item.number == self.sequence for item in counted if item.kind is EquivocationKind.STATEMENT
+        )
+        if took and not known and len(counted) < MAX_EQUIVOCATIONS_PER_KEY:
+            self.hostile.events.fail(Violation(f"{node.name} did not count two batches of one sequence"))

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from facechain.consensus.block import Block, Body, seal_header
 from facechain.consensus.errors import DecodeError, RuleViolation
-from facechain.consensus.kinds import Kind
 from facechain.consensus.payloads import Cancel
 from facechain.consensus.signing import LedgerKey
-from facechain.consensus.statement import Statement, sign_statement
+from facechain.consensus.statement import Statement
 from facechain.node.chainstate import ChainState
 from facechain.node.store.memory import MemoryStore
 from facechain.node.wire import messages as wire
 from facechain.node.wire.codec import decode, encode
 from facechain.node.wire.faults import PeerFault
-from support.chain import solve
+from support.chain import make_batch, solve
 
 from .ambient import START_MS
 from .events import Violation
@@ -161,10 +160,12 @@ class Hostile(Host):
             with self.chain.view() as state:
                 sequence = state.next_sequence(self.author.public) + ahead
         note = note or f"{self.name} {self.events.random.getrandbits(32)}"
-        return sign_statement(
-            self.author, self.world.genesis.network_id, payload=Cancel(note=note), kind=Kind.CANCEL,
-            sequence=sequence, claimed_time_ms=0,
-        )  # fmt: skip
+        return self.world.register.sign(self.author, sequence, Cancel(note=note))
+
+    def batch(self, sequence: int) -> Statement:
+        """Sign a batch: unlike what `statement` makes, two of them in one place are an equivocation."""
+        payload, header = make_batch(1, name=f"{self.name} {self.events.random.getrandbits(32)}")
+        return self.world.register.sign(self.author, sequence, payload, batch=header)
 
     def forge(
         self,

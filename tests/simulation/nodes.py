@@ -9,7 +9,7 @@ and messages come in meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -99,6 +99,12 @@ class SimNode(Host):
             max_outbound=MAX_OUTBOUND,
             wire_version=wire_version,
         )
+        self.headers_before: frozenset[bytes] = frozenset()
+        """Headers that were in the store when this life began."""
+        self.headers_seen: frozenset[bytes] = frozenset()
+        """Headers that were here at the last check."""
+        self.equivocators: set[bytes] = set()
+        """Keys of which this node knows two blocks on one parent."""
         self._sockets: dict[Side, SimSocket] = {}
         self._loops: list[ProcessLoop] = []
         self._is_aside = False
@@ -146,6 +152,11 @@ class SimNode(Host):
     def bans(self) -> BanList:
         return self.node.peering.bans
 
+    @property
+    def sides(self) -> Iterable[Side]:
+        """The ends of connections that this process has or had lately."""
+        return self._sockets.keys()
+
     def is_banned(self, key: bytes) -> bool:
         """Tell whether a node key is kept out now."""
         return self.bans.find("", key, self.now_ms) is not None
@@ -177,6 +188,8 @@ class SimNode(Host):
         self.refused_since = None
         self.store = self.store.reopen(on_operation=partial(self._on_operation, self.life))
         self._sockets.clear()
+        self.equivocators.clear()
+        self._is_mining = False
         self._loops = [loop for loop in self._loops if not loop.is_closed()]
         self.loop = ProcessLoop(self, work_seconds=self._work_seconds)
         self._loops.append(self.loop)
@@ -190,6 +203,8 @@ class SimNode(Host):
             self.on_crash()
             return
         self.node.runner.subscribe(self._on_update)
+        self.headers_before = frozenset(chain.tree.nodes)
+        self.headers_seen = self.headers_before
         self._stop = asyncio.Event()
         self.events.note("start", self.name, self.tip.hex()[:16], len(self.mempool.pool))
         self.world.on_tip(self)
@@ -346,10 +361,18 @@ class SimNode(Host):
         answer(taken[0])
 
     def mine(self, key: LedgerKey) -> None:
-        """Seal the next block if one is due."""
-        self.spawn(self._mine(key), "mine")
+        """Seal the next block if one is due; a miner makes one at a time, and none while the store fails."""
+        if not self._is_mining and self.node.store_trouble() is None:
+            self._is_mining = True
+            self.spawn(self._mine(key), "mine")
 
     async def _mine(self, key: LedgerKey) -> None:
+        try:
+            await self._mine_one(key)
+        finally:
+            self._is_mining = False
+
+    async def _mine_one(self, key: LedgerKey) -> None:
         try:
             block = await self._make_block(key)
         except (StoreError, RuleViolation) as error:

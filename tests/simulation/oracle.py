@@ -19,10 +19,8 @@ from facechain.node.protocol.sync_peer import is_ancestor
 from facechain.node.store.memory import MemoryStore
 from facechain.node.store.port import Store
 from facechain.node.store.schema import BUCKETS, Table
-from facechain.node.wire.limits import MAX_BANS, MAX_ORPHAN_BYTES, MAX_ORPHANS, MAX_SCORED_PEERS
 from support.reference import Reference, Rejected
 
-from .ambient import RELAY_LIMITS, SYNC_LIMITS
 from .events import Violation
 from .nodes import SimNode
 
@@ -171,51 +169,6 @@ def check_states(nodes: Iterable[SimNode]) -> None:
             raise Violation(f"{name} and {node.name} stand at {node.tip.hex()} with different states")
 
 
-def bounds(node: SimNode) -> Sequence[tuple[str, int, int]]:
-    """Return what a node holds of each bounded thing, and the bound."""
-    sync, relay, pool, tree = node.sync, node.relay, node.mempool.pool, node.chain.tree
-    limits, links = node.mempool.pool.limits, len(node.links)
-    peers, others = list(sync._peers.values()), list(relay._peers.values())
-    policy = node.book.policy
-    new, tried = node.book.counts
-    window = SYNC_LIMITS.in_flight_per_peer
-    return (
-        ("orphans", len(node.intake.orphans), MAX_ORPHANS),
-        ("orphan bytes", node.intake.orphans._bytes, MAX_ORPHAN_BYTES),
-        ("pooled statements", len(pool), limits.statements + limits.returned_statements),
-        ("headers without a body", len(node.chain.waiting.headers), node.chain.headers_limit),
-        ("synchroniser's peers", len(peers), links),
-        ("relay's peers", len(others), links),
-        ("blocks known of a peer", max((len(item.known) for item in peers), default=0), SYNC_LIMITS.announce_known),
-        ("bodies a peer owes", max((len(item.in_flight) for item in peers), default=0), window + SYNC_LIMITS.assemblies),
-        ("bodies a peer lacks", max((len(item.lacks) for item in peers), default=0), len(tree.nodes)),
-        ("bodies asked for", len(sync._asked), links * window + SYNC_LIMITS.assemblies),
-        ("bodies put together", len(sync._assemblies), links * window + SYNC_LIMITS.assemblies),
-        ("leaves known of a peer", max((len(item.known) for item in others), default=0), RELAY_LIMITS.known_per_peer),
-        ("offers of a peer", max((len(item.offers) for item in others), default=0), _offers_max()),
-        ("announcements to a peer", max((len(item.announce) for item in others), default=0), _announce_max(node)),
-        ("requests to a peer", max((len(item.groups) for item in others), default=0), RELAY_LIMITS.groups_per_peer),
-        ("statements asked for", len(relay._asked), links * RELAY_LIMITS.groups_per_peer * RELAY_LIMITS.request_size),
-        ("statements being checked", len(relay._checking), len(node.node.hub.work.backlog._statements) + 1_000),
-        ("new addresses", new, policy.new_buckets * policy.slots),
-        ("tried addresses", tried, policy.tried_buckets * policy.slots),
-        ("bans", len(node.bans), MAX_BANS),
-        ("scored peers", len(node.bans._offences), MAX_SCORED_PEERS),
-        ("discouraged addresses", len(node.bans._discouraged), MAX_SCORED_PEERS),
-        ("kept rows", len(node.mempool._rows), limits.statements + 2 * limits.returned_statements),
-    )  # fmt: skip
-
-
-def _offers_max() -> int:
-    """What a peer owes may come back to its offers beyond their limit."""
-    return RELAY_LIMITS.offers_per_peer + RELAY_LIMITS.groups_per_peer * RELAY_LIMITS.request_size
-
-
-def _announce_max(node: SimNode) -> int:
-    """A new peer is first told of the whole pool."""
-    return max(RELAY_LIMITS.announce_per_peer, len(node.mempool.pool))
-
-
 def check_promises(node: SimNode, promised: Iterable[Statement]) -> None:
     """What a node acknowledged is on its chain or on its disk, whenever it is not between two of its steps."""
     runner = node.node.runner
@@ -226,13 +179,3 @@ def check_promises(node: SimNode, promised: Iterable[Statement]) -> None:
             row = reader.reader.get(Table.MEMPOOL, statement.leaf)
             if row is None and reader.place_of(statement.id) is None:
                 raise Violation(f"{node.name} lost the acknowledged statement {statement.id.hex()}")
-
-
-def check_bounds(node: SimNode) -> None:
-    """Everything that a peer can make grow is within its limit."""
-    for what, held, limit in bounds(node):
-        if held > limit:
-            raise Violation(f"{node.name}: expected at most {limit} {what}, got {held}")
-    strangers = {peer for peer in node.sync._asked.values() if peer not in node.links}
-    if strangers or any(peer not in node.links for peer in node.relay._asked.values()):
-        raise Violation(f"{node.name} waits for answers of peers that are gone")

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from facechain.consensus.kinds import Kind, Role
+from facechain.consensus.kinds import Role
 from facechain.consensus.payloads import AnyPayload, Cancel, Checkpoint, RoleApproval, RoleProposal
 from facechain.consensus.signing import LedgerKey
-from facechain.consensus.statement import Statement, sign_statement
+from facechain.consensus.statement import BatchHeader, Statement, sign_statement
 from facechain.node.mempool import Submission
 from support.chain import KIND_OF, make_batch
 from support.statements import grant, revoke
@@ -44,15 +44,12 @@ class Submitter:
     def next_statement(self, world: World) -> Statement:
         """Return what is to be offered now."""
         if self.pending is None:
-            note, network_id = f"{self.key.public.hex()[:8]}/{self.sequence}", world.genesis.network_id
+            note = f"{self.key.public.hex()[:8]}/{self.sequence}"
             if world.events.random.random() < BATCH_SHARE:
                 payload, header = make_batch(2, name=note)
-                self.pending = sign_statement(
-                    self.key, network_id, payload=payload, kind=Kind.IMAGE_BATCH,
-                    sequence=self.sequence, claimed_time_ms=0, batch=header,
-                )  # fmt: skip
+                self.pending = world.register.sign(self.key, self.sequence, payload, batch=header)
             else:
-                self.pending = _sign(world, self.key, self.sequence, Cancel(note=note))
+                self.pending = world.register.sign(self.key, self.sequence, Cancel(note=note))
         return self.pending
 
     def submit(self, world: World) -> None:
@@ -79,6 +76,25 @@ class Submitter:
         elif self.pending is sent:
             self.pending = None
             self.sequence += 1
+
+
+class Register:
+    """Everything that anybody signed."""
+
+    def __init__(self, network_id: bytes) -> None:
+        self._network_id = network_id
+        self.statements: dict[bytes, Statement] = {}
+
+    def sign(
+        self, key: LedgerKey, sequence: int, payload: AnyPayload, *, batch: BatchHeader | None = None
+    ) -> Statement:
+        """Sign a statement."""
+        statement = sign_statement(
+            key, self._network_id, payload=payload, kind=KIND_OF[type(payload)],
+            sequence=sequence, claimed_time_ms=0, batch=batch,
+        )  # fmt: skip
+        self.statements[statement.id] = statement
+        return statement
 
 
 class Promises:
@@ -186,13 +202,6 @@ class Administrators:
 
     def _say(self, node: SimNode, key: LedgerKey, payload: AnyPayload) -> Statement:
         """Sign the key's next statement, as this node counts; elsewhere another may have its number."""
-        statement = _sign(self._world, key, node.next_sequence(key.public), payload)
+        statement = self._world.register.sign(key, node.next_sequence(key.public), payload)
         node.submit(statement, lambda _answer: None)
         return statement
-
-
-def _sign(world: World, key: LedgerKey, sequence: int, payload: AnyPayload) -> Statement:
-    return sign_statement(
-        key, world.genesis.network_id, payload=payload, kind=KIND_OF[type(payload)],
-        sequence=sequence, claimed_time_ms=0,
-    )  # fmt: skip

@@ -21,13 +21,15 @@ from facechain.node.mempool import MempoolLimits
 from support.chain import keys, make_genesis, seed
 
 from .ambient import installed, listening
+from .bounds import check_bounds
+from .equivocations import check_equivocations
 from .events import Action, Scheduler, Violation
 from .faults import Faults
 from .hostile import VISIT_SECONDS, Hostile
 from .links import Network
 from .nodes import SimNode
-from .oracle import Oracle, check_bounds, check_promises, check_states, state_hash
-from .people import Administrators, Promises, Submitter
+from .oracle import Oracle, check_promises, check_states, state_hash
+from .people import Administrators, Promises, Register, Submitter
 from .sockets import PORT
 
 HONEST_KEYS: Final = keys(12, start=100)
@@ -111,6 +113,7 @@ class World:
         self.storm = True
         self.mining = True
         self.promises = Promises()
+        self.register = Register(GENESIS.network_id)
         self.reorganised = 0
         """Changes of a tip to one that does not stand on it."""
         self.faults = 0
@@ -271,6 +274,7 @@ class World:
         for node in self.running:
             check_bounds(node)
             check_promises(node, self.promises.of(node))
+            check_equivocations(node, self.register.statements)
         self.events.after(CHECK_SECONDS, self._check)
 
     def missing(self, node: SimNode) -> list[Statement]:
@@ -328,6 +332,7 @@ class World:
             acknowledged=len(self.promises),
             checkpoints=self.oracle.checkpoints,
             role_changes=self.administrators.changes,
+            equivocations=sum(len(node.equivocators) for node in self.nodes),
             reorganisations=self.reorganised,
             faults=self.faults,
             crashes=sum(node.crashes for node in self.nodes),
