@@ -34,6 +34,40 @@ micro_batch_option = click.option(
 )
 
 
+def clustering_options(command: Callable[..., object]) -> Callable[..., object]:
+    """How images are sorted into clusters."""
+    for option in reversed(
+        (
+            click.option(
+                "--clusters",
+                type=click.IntRange(0),
+                default=125,
+                help="Number of clusters; 0 takes the least that explains nearly as much as more of them would.",
+            ),
+            click.option(
+                "--k-min-cluster-size",
+                type=click.IntRange(1),
+                default=1,
+                help="Least size of a cluster. This is no k-anonymity.",
+            ),
+            click.option(
+                "--small-clusters",
+                type=click.Choice(("merge", "withhold")),
+                default="merge",
+                help="Smaller ones join their nearest, or their images are not released.",
+            ),
+            click.option(
+                "--cluster-backend",
+                type=click.Choice(("sklearn", "faiss")),
+                default="sklearn",
+                help="faiss needs the extra 'faiss'.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def batch_seed(given: str | None) -> bytes:
     """Return 32 bytes: parsed from the option, or fresh from the system."""
     import secrets

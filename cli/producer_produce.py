@@ -21,6 +21,7 @@ from .output import emit, facts, say
 from .producer_options import (
     batch_seed,
     checkpoint_option,
+    clustering_options,
     device_option,
     load_faces,
     micro_batch_option,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..gan.checkpoints import LoadedGenerator
+    from ..gan.clustering import ClusteringOptions
     from ..gan.device import Device
     from ..gan.filter import ReleaseFilter
     from ..gan.produce import ProducedBatch
@@ -52,13 +54,7 @@ STORE_FOLDER = "images"
 )
 @click.option("--count", type=click.IntRange(1), default=1_000, help="Images of the batch.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Batch folder to write.")
-@click.option("--clusters", type=click.IntRange(1), default=125, help="Number of clusters.")
-@click.option(
-    "--k-min-cluster-size",
-    type=click.IntRange(1),
-    default=1,
-    help="Merge smaller clusters into their nearest. This is no k-anonymity.",
-)
+@clustering_options
 @click.option(
     "--reference",
     type=click.Path(path_type=Path, exists=True),
@@ -99,6 +95,8 @@ def produce(
     out: Path,
     clusters: int,
     k_min_cluster_size: int,
+    small_clusters: str,
+    cluster_backend: str,
     reference: Path | None,
     false_match_rate: float,
     holdout_share: float,
@@ -130,7 +128,12 @@ def produce(
 
     _check_options(model_statement=model_statement, submit=submit, key=key, data_dir=data_dir)
     options = replace(
-        _options(batch_seed(seed), count, micro_batch, clusters, k_min_cluster_size),
+        _options(
+            batch_seed(seed),
+            count,
+            micro_batch,
+            _clustering(clusters, k_min_cluster_size, small_clusters, cluster_backend),
+        ),
         public=not private,
         model_statement=model_statement,
     )
@@ -158,15 +161,18 @@ def produce(
     _report(batch, options.seed, receipt, as_json=as_json)
 
 
-def _options(seed: bytes, count: int, micro_batch: int, clusters: int, k_min: int) -> "ProduceOptions":
-    from ..gan.clustering import ClusteringOptions
+def _options(seed: bytes, count: int, micro_batch: int, clustering: "ClusteringOptions") -> "ProduceOptions":
     from ..gan.provenance import ProduceOptions
 
-    return ProduceOptions(
-        count=count,
-        seed=seed,
-        micro_batch=micro_batch,
-        clustering=ClusteringOptions(clusters=clusters, k_min_cluster_size=k_min),
+    return ProduceOptions(count=count, seed=seed, micro_batch=micro_batch, clustering=clustering)
+
+
+def _clustering(clusters: int, k_min: int, small: str, backend: str) -> "ClusteringOptions":
+    from ..gan.clustering import ClusteringOptions, SmallClusters
+    from ..gan.kmeans import Backend
+
+    return ClusteringOptions(
+        clusters=clusters, k_min_cluster_size=k_min, small=SmallClusters(small), backend=Backend(backend)
     )
 
 
@@ -189,6 +195,7 @@ def _report(
         "filter": batch.filter,
         "rejected": batch.rejected,
         "duplicates_removed": batch.duplicates,
+        "withheld": batch.withheld,
         "seed": seed.hex(),
     }
     lines = facts((name.replace("_", " "), text) for name, text in result.items())

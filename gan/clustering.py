@@ -1,39 +1,35 @@
-"""Mini-batch k-means over synthetic faces.
+"""Clusters of synthetic faces, and what becomes of those that are too small.
 
-Feature space: the leading principal components of the pixels in [0, 1], fitted on the very images
-that are clustered. It has no weights to download and sees no real face; Euclidean distance in it is
-pixel distance without the components that are mostly noise, so clusters group pose, light,
-background and hair. It is not a space of identity.
+They group pose, light, background and hair, as far as pixels tell (`feature_space`); it is not a space of identity.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checkpoints import write_atomically
 from .datasets import Pixels
 from .errors import ConfigError
+from .feature_space import Floats, principal_components, project
+from .kmeans import Backend, choose_clusters, find_centroids, nearest_centroids
 from .latents import derive_seed
 
 DEFAULT_CLUSTERS = 125
 MAX_CLUSTERS = 65_534
 DEFAULT_COMPONENTS = 64
-FIT_SAMPLE = 20_000
-MINI_BATCH = 1_024
-RESTARTS = 3
-MAX_PASSES = 100
+WITHHELD = -1
+"""Label of an image that is in no cluster and must not be released."""
 FEATURE_SPACE = "pca-of-pixels"
-CLUSTERS_FILE = "clusters.safetensors"
-LABELS_FILE = "clusters.csv"
-SCATTER_FILE = "clusters-pca.png"
-HISTOGRAM_FILE = "cluster-sizes.png"
 
-Floats = NDArray[np.float32]
+
+class SmallClusters(StrEnum):
+    """What becomes of clusters below the least size."""
+
+    MERGE = "merge"
+    WITHHOLD = "withhold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +37,17 @@ class ClusteringOptions:
     """What decides a clustering besides the images."""
 
     clusters: int = DEFAULT_CLUSTERS
+    """How many; 0 lets `choose_clusters` choose."""
     k_min_cluster_size: int = 1
-    """Smaller clusters are merged into the nearest one. This is no k-anonymity."""
+    """Smaller clusters are merged or withheld. This is no k-anonymity."""
+    small: SmallClusters = SmallClusters.MERGE
     components: int = DEFAULT_COMPONENTS
+    backend: Backend = Backend.SKLEARN
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
-        if not 1 <= self.clusters <= MAX_CLUSTERS:
-            raise ConfigError("clusters", expected=f"1..{MAX_CLUSTERS}", got=str(self.clusters))
+        if not 0 <= self.clusters <= MAX_CLUSTERS:
+            raise ConfigError("clusters", expected=f"1..{MAX_CLUSTERS}, or 0", got=str(self.clusters))
         if self.k_min_cluster_size < 1 or self.components < 1:
             raise ConfigError(
                 "clustering options",
@@ -62,7 +61,8 @@ class Clustering:
     """Result of a clustering.
 
     Attributes:
-        labels: (N,) cluster of each image, 0..K-1, each cluster with at least one member.
+        labels: (N,) cluster of each image, 0..K-1, each cluster with at least one member; `WITHHELD` where its
+            cluster was too small.
         centroids: (K, C) in the feature space.
         mean: (D,) subtracted from the pixels.
         basis: (C, D) principal components.
@@ -80,7 +80,23 @@ class Clustering:
     @property
     def sizes(self) -> NDArray[np.int64]:
         """Members of each cluster, (K,)."""
-        return np.bincount(self.labels, minlength=len(self.centroids)).astype(np.int64)
+        return np.bincount(self.labels[self.labels != WITHHELD], minlength=len(self.centroids)).astype(
+            np.int64
+        )
+
+    @property
+    def medoids(self) -> NDArray[np.int64]:
+        """Image nearest to each centroid among its members, (K,)."""
+        distances = ((self.points - self.centroids[self.labels]) ** 2).sum(axis=1)
+        order = np.lexsort((distances, self.labels))
+        order = order[self.labels[order] != WITHHELD]
+        _, first = np.unique(self.labels[order], return_index=True)
+        found: NDArray[np.int64] = order[first].astype(np.int64)
+        return found
+
+    def without(self, gone: NDArray[np.bool_]) -> Clustering:
+        """The same model for the images where `gone` (N,) is false."""
+        return replace(self, labels=self.labels[~gone], points=self.points[~gone])
 
     def encode(self) -> bytes:
         """The model (mean, basis, centroids) as safetensors; its SHA-256 is the stage's artifact."""
@@ -93,8 +109,10 @@ class Clustering:
 def cluster_images(images: Pixels, *, options: ClusteringOptions, seed: bytes) -> Clustering:
     """Cluster (N, H, W, 3) uint8 images; the same images, options and seed give the same result.
 
+    `images` may be mapped from a file: its pixels are read in chunks, and what is kept of an image is its point.
+
     Raises:
-        ConfigError: fewer images than clusters.
+        ConfigError: fewer images than clusters, or a backend that is not installed.
     """
     if len(images) < options.clusters:
         raise ConfigError(
@@ -103,32 +121,29 @@ def cluster_images(images: Pixels, *, options: ClusteringOptions, seed: bytes) -
             got=str(options.clusters),
             hint="lower --clusters or generate more images",
         )
-    from sklearn.cluster import MiniBatchKMeans
     from threadpoolctl import threadpool_limits
 
+    random_state = derive_seed(seed, "facechain/clustering")
     with threadpool_limits(limits=1):  # sums split by thread would differ in the last bits
-        mean, basis, explained = _principal_components(images, options.components)
+        mean, basis, explained = principal_components(images, options.components)
         points = project(images, mean, basis)
-        means = MiniBatchKMeans(
-            n_clusters=options.clusters,
-            batch_size=MINI_BATCH,
-            n_init=RESTARTS,
-            max_iter=MAX_PASSES,
-            random_state=derive_seed(seed, "facechain/clustering"),
+        count = options.clusters or choose_clusters(points, random_state=random_state)
+        centroids = find_centroids(points, count, backend=options.backend, random_state=random_state)
+        labels = nearest_centroids(points, centroids)
+    if options.small is SmallClusters.MERGE:
+        labels, centroids = merge_small(labels, centroids, least=options.k_min_cluster_size)
+    else:
+        labels, centroids = withhold_small(labels, centroids, least=options.k_min_cluster_size)
+    if not len(centroids):
+        raise ConfigError(
+            "every cluster is withheld",
+            expected=f"a cluster of at least {options.k_min_cluster_size} faces",
+            got=f"{len(images)} faces in {count} clusters",
+            hint="lower --k-min-cluster-size or --clusters",
         )
-        labels = means.fit_predict(points).astype(np.int64)
-    centroids = means.cluster_centers_.astype(np.float32)
-    labels, centroids = merge_small(labels, centroids, least=options.k_min_cluster_size)
     return Clustering(
         labels=labels, centroids=centroids, mean=mean, basis=basis, points=points, explained=explained
     )
-
-
-def project(images: Pixels, mean: Floats, basis: Floats) -> Floats:
-    """Images in the feature space, (N, C)."""
-    flat = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
-    points: Floats = ((flat - mean) @ basis.T).astype(np.float32)
-    return points
 
 
 def merge_small(
@@ -157,40 +172,10 @@ def merge_small(
     return numbers[target[labels]].astype(np.int64), places[alive].astype(np.float32)
 
 
-def write_clustering(clustering: Clustering, names: list[str], folder: Path) -> bytes:
-    """Write model, labels, scatter and histogram; returns the model file's SHA-256."""
-    from .plots import cluster_scatter, size_histogram
-
-    folder.mkdir(parents=True, exist_ok=True)
-    model = clustering.encode()
-    rows = "".join(f"{name},{label}\n" for name, label in zip(names, clustering.labels.tolist(), strict=True))
-    write_atomically(folder / CLUSTERS_FILE, lambda path: path.write_bytes(model))
-    write_atomically(folder / LABELS_FILE, lambda path: path.write_text("file,cluster\n" + rows))
-    planar = clustering.points[:, :2]
-    if planar.shape[1] < 2:
-        planar = np.pad(planar, ((0, 0), (0, 1)))
-    cluster_scatter(planar, clustering.labels, folder / SCATTER_FILE)
-    size_histogram(clustering.sizes, folder / HISTOGRAM_FILE)
-    return hashlib.sha256(model).digest()
-
-
-def _principal_components(images: Pixels, components: int) -> tuple[Floats, Floats, float]:
-    step = max(1, -(-len(images) // FIT_SAMPLE))
-    sample = images[::step].reshape(len(images[::step]), -1).astype(np.float64) / 255
-    mean = sample.mean(axis=0)
-    centred = sample - mean
-    kept = min(components, *centred.shape)
-    if centred.shape[0] <= centred.shape[1]:
-        variances, left = np.linalg.eigh(centred @ centred.T)
-        chosen = np.argsort(variances)[::-1][:kept]
-        basis: NDArray[np.float64] = (centred.T @ left[:, chosen]).T
-        basis /= np.maximum(np.linalg.norm(basis, axis=1, keepdims=True), 1e-12)
-    else:
-        variances, right = np.linalg.eigh(centred.T @ centred)
-        chosen = np.argsort(variances)[::-1][:kept]
-        basis = right[:, chosen].T
-    signs = np.sign(basis[np.arange(kept), np.abs(basis).argmax(axis=1)])
-    oriented = basis * np.where(signs == 0, 1, signs)[:, None]
-    total = float(variances.clip(min=0).sum())
-    explained = float(variances[chosen].clip(min=0).sum() / total) if total > 0 else 1.0
-    return mean.astype(np.float32), oriented.astype(np.float32), explained
+def withhold_small(
+    labels: NDArray[np.int64], centroids: Floats, *, least: int
+) -> tuple[NDArray[np.int64], Floats]:
+    """Give images of clusters below `least` members the label `WITHHELD`; the others count from 0 without gaps."""
+    kept = np.bincount(labels, minlength=len(centroids)) >= max(1, least)
+    numbers = np.where(kept, np.cumsum(kept) - 1, WITHHELD)
+    return numbers[labels].astype(np.int64), centroids[kept]

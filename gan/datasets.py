@@ -22,6 +22,7 @@ from .errors import DatasetError
 
 IMAGE_SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".bmp"})
 ARCHIVE_SUFFIX = ".zip"
+ARRAY_SUFFIX = ".npy"
 LABELS_NAME = "labels.csv"
 CELEBA_IMAGES = "img_align_celeba"
 CELEBA_IDENTITIES = "identity_CelebA.txt"
@@ -72,6 +73,34 @@ class FaceSet:
             digest=self.digest,
             source=self.source,
         )
+
+
+def open_array(path: Path) -> FaceSet:
+    """Map (N, H, W, 3) uint8 images from a NumPy file; pixels are read when they are needed.
+
+    Raises:
+        DatasetError: missing, no such array, or too many images.
+    """
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(
+            "cannot read the array", expected="a NumPy file", got=f"{path}: {error}"
+        ) from error
+    got = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[3:] != (3,):
+        raise DatasetError("not an array of images", expected="uint8 (N, H, W, 3)", got=got)
+    if not 1 <= len(images) <= MAX_IMAGES:
+        raise DatasetError("number of images", expected=f"1..{MAX_IMAGES}", got=str(len(images)))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FaceSet(
+        images=images,
+        names=tuple(str(number) for number in range(len(images))),
+        identities=("",) * len(images),
+        digest=digest,
+        source=path.name,
+    )
 
 
 def open_dataset(path: Path, *, resolution: int | None, progress: Progress | None = None) -> FaceSet:

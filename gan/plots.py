@@ -23,19 +23,25 @@ def loss_curves(stats: Sequence[Mapping[str, float]], path: Path) -> None:
     figure, (upper, lower) = _figure(2)
     seen = [row["images_seen"] for row in stats]
     for axes, names in ((upper, LOSS_NAMES), (lower, SCORE_NAMES)):
-        for name in names:
+        for name in (name for name in names if all(name in row for row in stats)):
             axes.plot(seen, [row[name] for row in stats], label=name, linewidth=1)
         axes.set_xlabel("images seen")
         axes.legend(loc="upper right")
     figure.savefig(path, format="png")
 
 
-def cluster_scatter(points: NDArray[np.float32], labels: NDArray[np.int64], path: Path) -> None:
-    """First two principal components (N, 2), coloured by cluster."""
+def cluster_scatter(
+    points: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    path: Path,
+    *,
+    axes_names: tuple[str, str] = ("principal component 1", "principal component 2"),
+) -> None:
+    """Points in the plane (N, 2), by default the first two principal components, coloured by cluster."""
     figure, (axes,) = _figure(1)
     axes.scatter(points[:, 0], points[:, 1], c=labels, cmap="nipy_spectral", s=4, linewidths=0)
-    axes.set_xlabel("principal component 1")
-    axes.set_ylabel("principal component 2")
+    axes.set_xlabel(axes_names[0])
+    axes.set_ylabel(axes_names[1])
     axes.set_title(f"{len(points)} faces, {len(np.unique(labels))} clusters")
     figure.savefig(path, format="png")
 

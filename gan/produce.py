@@ -12,10 +12,8 @@ from pathlib import Path
 from ..consensus.kinds import StageType
 from .batchfolder import BatchFacts, EncodedImages, check_new, encode_images, write_batch
 from .checkpoints import LoadedGenerator
-from .clustering import (
-    cluster_images,
-    write_clustering,
-)
+from .cluster_files import write_clustering
+from .clustering import WITHHELD, cluster_images
 from .device import Device
 from .filter import ReleaseFilter
 from .generation import Renderer, image_name
@@ -37,6 +35,7 @@ class ProducedBatch:
     candidates: int
     rejected: int
     duplicates: int
+    withheld: int
     filter: str
     clusters: int
 
@@ -69,6 +68,8 @@ def produce(
     on_progress("cluster", 0, 1)
     clustering = cluster_images(selection.images, options=options.clustering, seed=options.seed)
     on_progress("cluster", 1, 1)
+    withheld = clustering.labels == WITHHELD
+    selection, clustering = selection.without(withheld), clustering.without(withheld)
     encoded = encode_images(selection.indices, selection.images)
     if store is not None:
         _store_all(store, encoded, on_progress)
@@ -85,7 +86,7 @@ def produce(
     names = [image_name(index) for index in selection.indices]
 
     def fill(folder: Path) -> None:
-        write_clustering(clustering, names, folder / CLUSTERING_FOLDER)
+        write_clustering(clustering, names, selection.images, folder / CLUSTERING_FOLDER)
         annotate(folder)
 
     write_batch(
@@ -120,6 +121,7 @@ def _summary(
         candidates=selection.candidates,
         rejected=selection.rejected,
         duplicates=selection.duplicates,
+        withheld=selection.withheld,
         filter=NO_FILTER if release_filter is None else release_filter.name,
         clusters=clusters,
     )

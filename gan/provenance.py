@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..consensus.kinds import StageType
+from ..consensus.payloads import MAX_VALUE_BYTES
 from ..consensus.statement import seed_commitment
 from .batchfolder import EncodedImages
 from .checkpoints import LoadedGenerator
+from .cluster_quality import measure_quality
 from .clustering import FEATURE_SPACE, Clustering, ClusteringOptions
 from .device import Device
 from .duplicates import DEFAULT_RMS_LEVELS
@@ -18,6 +22,8 @@ from .filter import ReleaseFilter
 from .generation import DEFAULT_MICRO_BATCH, Renderer, WrittenImages
 from .selection import Selection
 from .stages import StageRecord, extend, find_label, make_details
+
+HISTOGRAM_BINS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +124,7 @@ def _generation_record(
                 "candidates": selection.candidates,
                 "kept": len(selection.indices),
                 "duplicates_removed": selection.duplicates,
+                "withheld": selection.withheld,
                 "duplicate_rms_levels": options.duplicate_rms,
             }
         ),
@@ -139,6 +146,7 @@ def _filter_record(selection: Selection, release_filter: ReleaseFilter, source: 
 def clustering_record(clustering: Clustering, options: ClusteringOptions, source: str | None) -> StageRecord:
     """Record of a clustering; `source` is the record of the images, where there is one."""
     sizes = clustering.sizes
+    quality = measure_quality(clustering, seed=hashlib.sha256(clustering.encode()).digest())
     return StageRecord(
         label="clustering",
         stage_type=StageType.CLUSTERING,
@@ -153,8 +161,27 @@ def clustering_record(clustering: Clustering, options: ClusteringOptions, source
                 "clusters_asked": options.clusters,
                 "clusters": len(sizes),
                 "k_min_cluster_size": options.k_min_cluster_size,
+                "small_clusters": options.small,
+                "backend": options.backend,
+                "images": int(sizes.sum()),
+                "centroids_sha256": hashlib.sha256(clustering.centroids.tobytes()).hexdigest(),
+                "sizes": histogram(sizes),
                 "smallest": int(sizes.min()),
                 "largest": int(sizes.max()),
+                **quality.to_json(),
             }
         ),
+    )
+
+
+def histogram(sizes: NDArray[np.int64]) -> str:
+    """Sizes of the clusters as `size:how many` in ascending order, cut to what a stage's detail may hold."""
+    values, counts = np.unique(sizes, return_counts=True)
+    text = " ".join(f"{size}:{count}" for size, count in zip(values.tolist(), counts.tolist(), strict=True))
+    if len(text) <= MAX_VALUE_BYTES:
+        return text
+    edges = np.unique(np.quantile(sizes, np.linspace(0, 1, HISTOGRAM_BINS + 1)).astype(np.int64))
+    counts, edges = np.histogram(sizes, bins=edges)
+    return " ".join(
+        f"{edge}-:{count}" for edge, count in zip(edges[:-1].tolist(), counts.tolist(), strict=True)
     )

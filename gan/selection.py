@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .datasets import Pixels
 from .duplicates import DEFAULT_RMS_LEVELS, unique_images
@@ -30,6 +31,17 @@ class Selection:
     candidates: int
     rejected: int
     duplicates: int
+    withheld: int = 0
+    """Taken back because their clusters were too small."""
+
+    def without(self, gone: NDArray[np.bool_]) -> Selection:
+        """The images where `gone` (N,) is false; the others count as withheld."""
+        return replace(
+            self,
+            indices=tuple(np.asarray(self.indices, dtype=np.int64)[~gone].tolist()),
+            images=self.images[~gone],
+            withheld=self.withheld + int(gone.sum()),
+        )
 
 
 def select_images(

@@ -44,26 +44,41 @@ def contact_sheet(
     Raises:
         ConfigError: no faces, or no columns.
     """
-    if not faces or columns < 1:
-        raise ConfigError("contact sheet", expected="faces and columns", got=f"{len(faces)} and {columns}")
-    rows = -(-len(faces) // columns)
+    captions = [f"block {face.block_height}\n{face.pixel_hash.hex()[:HASH_DIGITS]}" for face in faces]
+    return captioned_sheet([face.pixels for face in faces], captions, columns=columns, title=title)
+
+
+def captioned_sheet(
+    images: Sequence[Pixels] | Pixels,
+    captions: Sequence[str],
+    *,
+    columns: int = DEFAULT_COLUMNS,
+    title: str = "",
+) -> bytes:
+    """PNG of images (H, W, 3) in rows, each with its caption of up to two lines below.
+
+    Raises:
+        ConfigError: no images, or no columns.
+    """
+    if not len(images) or columns < 1:
+        raise ConfigError("contact sheet", expected="faces and columns", got=f"{len(images)} and {columns}")
+    rows = -(-len(images) // columns)
     top = CAPTION_HEIGHT if title else 0
     cell_width, cell_height = FACE_SIDE + MARGIN, FACE_SIDE + CAPTION_HEIGHT + MARGIN
     sheet = Image.new(
         "RGB",
-        (min(columns, len(faces)) * cell_width + MARGIN, top + rows * cell_height + MARGIN),
+        (min(columns, len(images)) * cell_width + MARGIN, top + rows * cell_height + MARGIN),
         BACKGROUND,
     )
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=FONT_SIZE)
     if title:
         draw.text((MARGIN, MARGIN), title, fill=INK, font=font)
-    for number, face in enumerate(faces):
+    for number, (pixels, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(number, columns)
         left, upper = MARGIN + column * cell_width, top + MARGIN + row * cell_height
-        picture = Image.fromarray(face.pixels).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.NEAREST)
+        picture = Image.fromarray(pixels).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.NEAREST)
         sheet.paste(picture, (left, upper))
-        caption = f"block {face.block_height}\n{face.pixel_hash.hex()[:HASH_DIGITS]}"
         draw.multiline_text((left, upper + FACE_SIDE + 1), caption, fill=INK, font=font, spacing=1)
     return encode_png(np.asarray(sheet, dtype=np.uint8))
 
