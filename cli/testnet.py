@@ -161,20 +161,34 @@ def _run(network: TrialNetwork, steps: Sequence[Step], *, keep: bool, as_json: b
     say(f"starting {_nodes(network)} in {network.record.root}")
     network.start_all()
     network.wait_connected()
-    if not live:
-        _show(network, as_json=as_json)
-    for step in steps:
-        time.sleep(step.after_seconds)
-        say(str(step))
-        _take(network, step)
-    if keep:
-        _explain(network, keep=True)
-        network.keep()
-        return
-    with suppress(KeyboardInterrupt, NotFoundError):  # the second one: another command took it down
+    if live:
         _explain(network, keep=False)
-        _watch(network, live=live)
+    else:
+        _show(network, as_json=as_json)
+    with _screen(network) if live else nullcontext((network.reload, say)) as (look, tell):
+        _play(network, steps, look, tell)
+        if keep:
+            _explain(network, keep=True)
+            network.keep()
+            return
+        with suppress(KeyboardInterrupt, NotFoundError):  # the second one: another command took it down
+            if not live:
+                _explain(network, keep=False)
+            _watch(network, look, tell)
     _take_down(network)
+
+
+def _play(
+    network: TrialNetwork, steps: Sequence[Step], look: Callable[[], None], tell: Callable[[str], None]
+) -> None:
+    """Do the steps of a scenario when their time comes, looking at the network in between."""
+    for step in steps:
+        due = time.monotonic() + step.after_seconds
+        while (left := due - time.monotonic()) > 0:
+            look()
+            time.sleep(min(left, REDRAW_SECONDS))
+        tell(str(step))
+        _take(network, step)
 
 
 def _take(network: TrialNetwork, step: Step) -> None:
@@ -323,23 +337,20 @@ def _clear(root: Path, is_ours: Callable[[ProcessId], bool]) -> None:
         _take_down(network)
 
 
-def _watch(network: TrialNetwork, *, live: bool) -> None:
-    """Show the network on a terminal, and tell of nodes that end, until Ctrl-C or until it is taken down."""
+def _watch(network: TrialNetwork, look: Callable[[], None], tell: Callable[[str], None]) -> None:
+    """Look at the network and tell of nodes that end, for ever."""
     running = {node.name for node in network.nodes if network.runs(node.name)}
-    with _screen(network) if live else nullcontext(network.reload) as look:
-        while True:
-            look()
-            now = {node.name for node in network.nodes if network.runs(node.name)}
-            for name in sorted(running - now):
-                say(f"{name} ended: {network.last_words(name)}")
-            for name in sorted(now - running):
-                say(f"{name} runs again")
-            if running and not now:
-                say(
-                    "no node runs any more; start them again with 'facechain testnet restart', or end with Ctrl-C"
-                )
-            running = now
-            time.sleep(REDRAW_SECONDS)
+    while True:
+        look()
+        now = {node.name for node in network.nodes if network.runs(node.name)}
+        for name in sorted(running - now):
+            tell(f"{name} ended: {network.last_words(name)}")
+        for name in sorted(now - running):
+            tell(f"{name} runs again")
+        if running and not now:
+            tell("no node runs any more; 'facechain testnet restart' starts them again, Ctrl-C ends")
+        running = now
+        time.sleep(REDRAW_SECONDS)
 
 
 def _show(network: TrialNetwork, *, as_json: bool) -> tuple[NodeView, ...]:
@@ -367,9 +378,10 @@ def _show(network: TrialNetwork, *, as_json: bool) -> tuple[NodeView, ...]:
 
 
 @contextmanager
-def _screen(network: TrialNetwork) -> Iterator[Callable[[], None]]:
-    """Yield what draws the network anew, in the same place."""
+def _screen(network: TrialNetwork) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
+    """Yield what draws the network anew in the same place, and what prints a line above it."""
     from rich.live import Live
+    from rich.text import Text
 
     from .testnet_branches import branches_of
     from .testnet_view import drawn
@@ -384,7 +396,7 @@ def _screen(network: TrialNetwork) -> Iterator[Callable[[], None]]:
             )
             screen.update(picture, refresh=True)
 
-        yield redraw
+        yield redraw, lambda line: screen.console.print(Text(line))
 
 
 def _explain(network: TrialNetwork, *, keep: bool) -> None:

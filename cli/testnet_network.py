@@ -23,7 +23,7 @@ from .testnet_branches import Agreement
 from .testnet_founding import PRODUCER, found_testnet
 from .testnet_process import ProcessId, own_command, send, spawn, uninterrupted, wait_for_end
 from .testnet_record import FolderLock, NetworkRecord, NodeRecord
-from .testnet_site import site_of
+from .testnet_site import LOOPBACK, site_of
 
 if TYPE_CHECKING:
     from .answers import NodeStatus
@@ -40,6 +40,7 @@ STATUS_SECONDS: Final = 5.0
 """A node that does not answer within this time is shown without a tip."""
 LOG_LINES: Final = 4
 LOG_TAIL_BYTES: Final = 8_192
+ANY_PORT: Final = f"{LOOPBACK}:0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +148,7 @@ class TrialNetwork:
         node, layout = self.node(name), self.record.data_dir(name)
         peers = [peer for dialed in node.dials if (peer := self.node(dialed).peer) is not None]
         arguments = ["--data-dir", str(layout.root), "--genesis", str(self.record.genesis_file)]
-        for option, place in (("--listen", node.peer), ("--api", node.api)):
-            arguments += [option, place] if place else []
+        arguments += ["--listen", node.peer or ANY_PORT, "--api", node.api or ANY_PORT]
         if peers:
             arguments += ["--peers", ",".join(peers)]
         if node.mines:

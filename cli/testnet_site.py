@@ -22,8 +22,11 @@ PARTITIONED: Final = "testnet partition"
 class Site(Protocol):
     """Addresses and processes of nodes, and the way between them."""
 
-    def places(self, name: str) -> tuple[str, str]:
-        """Return HOST:PORT for the peers and for the API of a node that starts for the first time."""
+    def places(self, name: str) -> tuple[str, str | None]:
+        """Return HOST:PORT for the peers and for the API of a node that starts for the first time.
+
+        None for the API: any port of loopback.
+        """
         ...
 
     def command(self, name: str, command: Sequence[str]) -> list[str]:
@@ -55,9 +58,9 @@ class Loopback:
         """Take the names."""
         self._names = list(record.nodes)
 
-    def places(self, name: str) -> tuple[str, str]:
-        """Return places that are free at this moment; the port of the API is the system's choice at each start."""
-        return _free_place(self._names.index(name) + 1), f"{LOOPBACK}:0"
+    def places(self, name: str) -> tuple[str, None]:
+        """Return a place for peers that is free at this moment."""
+        return _free_place(self._names.index(name) + 1), None
 
     def command(self, name: str, command: Sequence[str]) -> list[str]:
         """Return the command line as it is."""
