@@ -20,6 +20,10 @@ MAX_BATCH = 4096
 BASE_RESOLUTION = 4
 MAX_DEPTH = 16
 LEARNING_RATE_MAX = 1.0
+MAX_NOISE = 1_000.0
+MAX_FAKE_STEPS = 64
+PRIVACY_RANGES = (("epsilon", 0.0, 100.0), ("delta", 0.0, 1e-3), ("clip", 0.0, 1_000.0))
+"""Fields of `PrivacyConfig` with what they must exceed and may reach."""
 
 
 class Family(StrEnum):
@@ -49,6 +53,14 @@ class LossKind(StrEnum):
 
     BCE = "bce"
     RPGAN = "rpgan"
+
+
+class PrivacyUnit(StrEnum):
+    """What one record is to a differentially private training; none: the training is not private."""
+
+    NONE = "none"
+    IMAGE = "image"
+    IDENTITY = "identity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +161,43 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrivacyConfig:
+    """Differentially private training of the discriminator (docs/privacy.md); off by default."""
+
+    unit: PrivacyUnit = PrivacyUnit.NONE
+    epsilon: float = 0.0
+    """Budget: training stops before it is exceeded."""
+    delta: float = 1e-5
+    clip: float = 1.0
+    """Largest Euclidean norm of one record's gradient."""
+    noise_multiplier: float = 0.0
+    """Standard deviation of the noise in units of `clip`; 0: the least with which the whole run is within the budget."""
+    fake_steps: int = 0
+    """Further steps of the discriminator on fresh generated images alone, per step; they see no data."""
+
+    def __post_init__(self) -> None:
+        if not self.active:
+            if self.epsilon:
+                raise ConfigError("privacy.unit", expected="image or identity for a budget", got="none")
+            return
+        for name, least, most in PRIVACY_RANGES:
+            value = getattr(self, name)
+            if not least < value <= most:
+                raise ConfigError(f"privacy.{name}", expected=f"{least:g} < x <= {most:g}", got=str(value))
+        if not 0 <= self.noise_multiplier <= MAX_NOISE or not 0 <= self.fake_steps <= MAX_FAKE_STEPS:
+            raise ConfigError(
+                "privacy.noise_multiplier and privacy.fake_steps",
+                expected=f"0..{MAX_NOISE:g} and 0..{MAX_FAKE_STEPS}",
+                got=f"{self.noise_multiplier} and {self.fake_steps}",
+            )
+
+    @property
+    def active(self) -> bool:
+        """Whether training is differentially private."""
+        return self.unit is not PrivacyUnit.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
     """Everything that decides the weights, and nothing else."""
 
@@ -169,6 +218,7 @@ class TrainingConfig:
     seed: int
     schedule_images: int = 0
     """Learning rate, penalty and β₂ reach their ends after so many images; 0: at the end of the run."""
+    privacy: PrivacyConfig = PrivacyConfig()
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= MAX_BATCH:

@@ -63,6 +63,12 @@ class FilterError(ProducerError):
     """The release filter cannot be built or calibrated."""
 
 
+class PrivacyError(ProducerError):
+    """A privacy guarantee or measurement is not to be had as asked."""
+
+    exit_code = REFUSED
+
+
 class StageError(ProducerError):
     """A stage record breaks a limit or refers to a step that is not there."""
 

@@ -37,7 +37,7 @@ def train(
     meter = _Meter(trainer, on_tick)
     saved_step = -1
     where = trainer.device.torch_device
-    while trainer.step < trainer.config.steps and not trainer.group.agree(stop(), where):
+    while trainer.step < trainer.last_step and not trainer.group.agree(stop(), where):
         trainer.run_step()
         if trainer.step % every == 0:
             meter.tick()

@@ -8,6 +8,7 @@ RUN/samples/*.png    the averaged generator's images for fixed latents
 RUN/checkpoints/N/   generator.safetensors, train_state.pt and variety.json after N images
 RUN/tensorboard/     the same rows and grids as TensorBoard events
 RUN/generator.safetensors, RUN/stage.json   the result
+RUN/secret/          of a differentially private run: its noise until it is over, and the data set's salt
 """
 
 from __future__ import annotations
@@ -41,13 +42,14 @@ from .config import TrainingConfig, to_json
 from .datasets import RESIZER, FaceSet, Pixels, split_by_identity
 from .device import Device
 from .distributed import ALONE, Group
-from .errors import ConfigError
+from .errors import ConfigError, PrivacyError
 from .event_log import EventLog
 from .generation import canonical_json, quantize
 from .latents import latent_batch
 from .loop import Tick, train
 from .networks import parameter_count
 from .plots import loss_curves
+from .privacy.secret import SecretFolder
 from .sheets import sample_grid
 from .stages import StageRecord, make_details, write_stages
 from .training import Trainer
@@ -108,19 +110,43 @@ class TrainingRun:
     ) -> None:
         self.folder = folder
         self.group = group
-        self.config = config
         self._faces = faces
         self.holdout_share = holdout_share
-        training, held_out = split_by_identity(faces, holdout_share=holdout_share)
-        self.training = training
-        self.held_out = held_out
-        self.training_images = len(training)
-        self.heldout_images = len(held_out)
-        self.trainer = Trainer(config, training.images, device, group=group, compiled=compiled)
-        self._collapse = CollapseWatch(variety(training.images[:VARIETY_IMAGES]), grace_images=grace_images)
+        self.training, self.held_out = split_by_identity(faces, holdout_share=holdout_share)
+        self.training_images = len(self.training)
+        self.heldout_images = len(self.held_out)
+        self.trainer = self._make_trainer(config, device, compiled=compiled)
+        self.config = self.trainer.config
+        self._collapse = CollapseWatch(self._real_variety(), grace_images=grace_images)
         self._prepare(resume=resume)
         self._rates: list[tuple[int, float]] = []
         self._events = EventLog(folder, images_seen=self.trainer.images_seen) if group.leads else None
+
+    def _make_trainer(self, config: TrainingConfig, device: Device, *, compiled: bool) -> Trainer:
+        if not config.privacy.active:
+            return Trainer(config, self.training.images, device, group=self.group, compiled=compiled)
+        from .privacy.training import open_private_trainer, settle
+
+        return open_private_trainer(
+            self.folder,
+            config=settle(config, self.training),
+            training=self.training,
+            device=device,
+            group=self.group,
+            compiled=compiled,
+        )
+
+    def _real_variety(self) -> float:
+        """Of training faces; of others where nothing about those may be told."""
+        if not self.config.privacy.active:
+            return variety(self.training.images[:VARIETY_IMAGES])
+        if not self.heldout_images:
+            raise PrivacyError(
+                "private training looks at held-out people only",
+                expected="a hold-out share with people in it",
+                got="nobody",
+            )
+        return variety(self.held_out.images[:VARIETY_IMAGES])
 
     def _prepare(self, *, resume: bool) -> None:
         newest = newest_state(self.folder)
@@ -242,16 +268,19 @@ class TrainingRun:
     def _finish(self) -> RunResult:
         result = self.folder / GENERATOR_FILE
         seen = self.trainer.images_seen
+        finished = self.trainer.step >= self.trainer.last_step
         if self.group.leads:
             written = (checkpoint_folder(self.folder, seen) / GENERATOR_FILE).read_bytes()
             write_atomically(result, lambda path: path.write_bytes(written))
             write_stages(self.folder, self._stages(hashlib.sha256(written).digest()))
+            if finished and self.config.privacy.active:
+                SecretFolder.of(self.folder).end()
         return RunResult(
             folder=self.folder,
             generator=result,
             images_seen=seen,
             images_per_second=self.images_per_second,
-            finished=self.trainer.step >= self.config.steps,
+            finished=finished,
         )
 
     @property
@@ -260,20 +289,25 @@ class TrainingRun:
         seconds = sum(duration for _, duration in self._rates)
         return sum(images for images, _ in self._rates) / seconds if seconds > 0 else 0.0
 
-    def _stages(self, digest: bytes) -> tuple[StageRecord, ...]:
+    def _stages(self, model: bytes) -> tuple[StageRecord, ...]:
         facts = self._dataset_facts()
         name = facts.pop("source")
+        digest = str(facts.pop("digest"))
+        artifact = bytes.fromhex(digest)
+        if self.config.privacy.active:
+            artifact = SecretFolder.of(self.folder).commit(digest)
+            facts["artifact"] = "salted commitment"
         dataset = StageRecord(
             label="dataset",
             stage_type=StageType.DATASET,
-            artifact=bytes.fromhex(str(facts.pop("digest"))),
+            artifact=artifact,
             name=str(name),
             details=make_details(facts),
         )
         training = StageRecord(
             label="training",
             stage_type=StageType.TRAINING,
-            artifact=digest,
+            artifact=model,
             inputs=(dataset.label,),
             name=self.config.preset,
             details=make_details(
@@ -286,7 +320,7 @@ class TrainingRun:
                     "config_sha256": hashlib.sha256(to_json(self.config).encode()).hexdigest(),
                     "generator_parameters": parameter_count(self.trainer.generator),
                     "discriminator_parameters": parameter_count(self.trainer.discriminator),
-                    "privacy": "none",
+                    **self.trainer.privacy_facts(),
                 }
             ),
         )

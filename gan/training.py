@@ -62,7 +62,7 @@ class Trainer:
         self.group = group
         self.step = 0
         self._share = group.share(config.batch)
-        torch.manual_seed(_derive(config.seed, "init", 0))
+        torch.manual_seed(derive(config.seed, "init", 0))
         where = device.torch_device
         self.generator = make_generator(config.generator).to(where).to(memory_format=torch.channels_last)
         self.discriminator = (
@@ -104,12 +104,21 @@ class Trainer:
         """Real images shown so far."""
         return self.step * self.config.batch
 
+    @property
+    def last_step(self) -> int:
+        """Steps after which the run is over."""
+        return self.config.steps
+
+    def privacy_facts(self) -> dict[str, object]:
+        """What the training record says about privacy."""
+        return {"privacy": "none"}
+
     def run_step(self) -> None:
         """One update of the discriminator and one of the generator."""
         config = self.config
         self._settings = settings_at(config, self.images_seen)
         _apply(self._settings, self._g_adam, self._d_adam)
-        draw = torch.Generator().manual_seed(_derive(config.seed, "step", self.step))
+        draw = torch.Generator().manual_seed(derive(config.seed, "step", self.step))
         where = self.device.torch_device
         real = self._real_batch(draw)
         latents = torch.randn(config.batch, config.generator.latent_dimension, generator=draw)
@@ -173,7 +182,7 @@ class Trainer:
         batches = len(self._images) // self.config.batch
         epoch, position = divmod(self.step, batches)
         if epoch != self._epoch:
-            shuffle = np.random.Generator(np.random.Philox(_derive(self.config.seed, "epoch", epoch)))
+            shuffle = np.random.Generator(np.random.Philox(derive(self.config.seed, "epoch", epoch)))
             self._order = shuffle.permutation(len(self._images))
             self._epoch = epoch
         start = position * self.config.batch
@@ -236,6 +245,7 @@ def _apply(settings: Settings, *adams: torch.optim.Adam) -> None:
             group["lr"], group["betas"] = settings.learning_rate, settings.betas
 
 
-def _derive(seed: int, purpose: str, counter: int) -> int:
+def derive(seed: int, purpose: str, counter: int) -> int:
+    """Seed of one purpose in one step, from the public seed of the run."""
     digest = hashlib.sha256(f"facechain/train/{purpose}/{seed}/{counter}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
