@@ -16,7 +16,17 @@ from .protocol.peer_gossip import AddressAllowance
 from .protocol.peer_outbound import DialKind
 from .wire.connection import Connection
 from .wire.faults import WireError
-from .wire.messages import AnnounceBlock, BodyChunk, Leaves, Message, Statements
+from .wire.messages import (
+    AnnounceBlock,
+    BodyChunk,
+    GetStatements,
+    Headers,
+    Inventory,
+    Leaves,
+    Message,
+    NotFound,
+    Statements,
+)
 
 OUTBOX_MESSAGES_MAX = 4_096
 """Messages that wait for one peer; a peer that lets more pile up is too slow."""
@@ -25,7 +35,7 @@ OUTBOX_PAUSE_MESSAGES = 64
 """Messages waiting for a peer from which on its own requests are not read."""
 
 OUTBOX_PAUSE_BYTES = 4 * 2**20
-"""The same, for the bytes of statements and leaves that wait."""
+"""The same, for the bytes of statements, headers and leaves that wait."""
 
 OUTBOX_BUSY_MESSAGES = 16
 """Messages waiting from which on inventory is gathered, so that more statements go into one."""
@@ -40,8 +50,12 @@ def payload_bytes(message: Message) -> int:
             return sum(map(len, message.statements)) + sum(map(len, message.leaves))
         case Statements():
             return sum(map(len, message.statements))
-        case AnnounceBlock() | Leaves():
+        case AnnounceBlock() | Leaves() | Inventory() | GetStatements():
             return sum(map(len, message.leaves))
+        case Headers():
+            return sum(map(len, message.sealed_headers))
+        case NotFound():
+            return sum(map(len, message.hashes))
     return 0
 
 

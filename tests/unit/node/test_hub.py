@@ -23,6 +23,7 @@ from facechain.node.wire.messages import (
     GetLeaves,
     GetStatements,
     Headers,
+    Inventory,
     Leaves,
     Missing,
     NotFound,
@@ -243,6 +244,8 @@ async def test_an_outbox_is_bounded_by_messages_and_bytes(node: LiveNode, genesi
         link = PeerLink(1, connection, 0.0, None)
         large = Statements(statements=(bytes(1 << 20),))
         assert payload_bytes(large) == 1 << 20
+        assert payload_bytes(Headers(sealed_headers=(bytes(224),) * 2_000)) == 448_000
+        assert payload_bytes(Inventory(leaves=(bytes(32),) * 5_000)) == 160_000
         for _ in range(5):
             assert link.queue(large)
         assert link.is_full
