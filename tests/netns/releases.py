@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -33,4 +34,6 @@ def old_release(repository: Path, version: int, folder: Path) -> Path | None:
         return None
     folder.mkdir()
     subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
+    # As an installation does; the first start should not pay for it.
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(folder)], check=True)
     return folder / ".layout"
