@@ -142,6 +142,7 @@ class Dialer:
         self._book.on_success(host, port, self._clock_ms())
         _log.debug("dialed %s:%d in %.0f ms", host, port, 1000 * (time.monotonic() - started))
         if dial.kind is DialKind.FEELER:
+            self._door.counts.feelers_worked += 1
             await connection.close(Reason.DONE, "this node only looked whether the address works")
             return
         await self._serve(dial, connection, before)
@@ -158,6 +159,7 @@ class Dialer:
 
     def _on_failure(self, dial: Dial, error: WireError) -> None:
         endpoint = dial.endpoint
+        self._door.counts.feelers_failed += dial.kind is DialKind.FEELER
         if error.reason == Reason.SELF_CONNECTION:
             self._own.add(endpoint)
             self._book.forget(*endpoint)

@@ -186,6 +186,7 @@ class PeerHub:
         if victim is None:
             return self._door.is_protected(newcomer.remote[0], newcomer.peer.node_key)
         _log.info("peer %s:%d makes room for %s:%d", *victim.connection.remote, *newcomer.remote)
+        self._door.counts.evictions += 1
         self.end(victim, Reason.TOO_MANY_CONNECTIONS, "another connection took this place")
         return True
 

@@ -5,6 +5,7 @@ Owns the effects on open connections, and that what was done is on disk before i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from .peer_door import PeerDoor
 from .peer_link import PeerLink
 from .protocol.actions import PeerId
 from .protocol.peer_bans import Ban
+from .protocol.peer_counts import BY_OPERATOR, PeerCounts
 from .protocol.peer_entry import Endpoint
 from .wire.faults import Reason
 
@@ -57,6 +59,15 @@ class PeerAdmin:
         """How many addresses the node has heard of, and how many of them worked."""
         new, tried = self._door.book.counts
         return new + tried, tried
+
+    @property
+    def counts(self) -> PeerCounts:
+        """What became of peers since the node started."""
+        return self._door.counts
+
+    def connections(self) -> Counter[str]:
+        """Return how many connections there are of each kind: `inbound`, or why this node dialed."""
+        return Counter(link.kind_name for link in self._links.values())
 
     def named(self) -> Sequence[NamedPeer]:
         """Return the peers that the operator named."""
@@ -105,6 +116,7 @@ class PeerAdmin:
         ban = self._door.bans.ban(
             pattern, reason, now_ms=self._clock_ms(), ban_ms=seconds * 1_000, by_operator=True
         )
+        self._door.counts.bans[BY_OPERATOR] += 1
         for link in list(self._links.values()):
             if pattern.matches(link.connection.remote[0], link.node_key):
                 self._end(link, Reason.BANNED, ban.reason)

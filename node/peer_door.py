@@ -15,6 +15,7 @@ from .config_kinds import PeerPattern
 from .peer_link import PeerLink
 from .protocol.peer_bans import BanList
 from .protocol.peer_book import AddressBook
+from .protocol.peer_counts import PeerCounts
 from .protocol.peer_entry import Endpoint
 from .protocol.peer_eviction import InboundPeer, choose_to_evict
 from .protocol.peer_groups import canonical_host, network_group
@@ -48,6 +49,7 @@ class PeerDoor:
         self.book = book
         self.bans = bans
         self.max_inbound = max_inbound
+        self.counts = PeerCounts()
         self._clock_ms = clock_ms
         self._allow = tuple(allow)
         self._deny = tuple(deny)
@@ -151,7 +153,9 @@ class PeerDoor:
         """A peer broke a rule; one that the operator named is disconnected and not banned."""
         host = link.connection.remote[0]
         _log.warning("peer %s:%d misbehaved: %s: %s", *link.connection.remote, reason, detail)
+        self.counts.offences[reason] += 1
         if self.is_named(link.dialed, link.node_key):
             return
         if self.bans.on_offence(link.node_key, host, reason, detail, self._clock_ms()) is not None:
+            self.counts.bans[reason] += 1
             self.on_ban()

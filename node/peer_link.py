@@ -40,6 +40,9 @@ OUTBOX_PAUSE_BYTES = 4 * 2**20
 OUTBOX_BUSY_MESSAGES = 16
 """Messages waiting from which on inventory is gathered, so that more statements go into one."""
 
+INBOUND = "inbound"
+"""Kind of a connection that the peer opened."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -92,6 +95,11 @@ class PeerLink:
     def is_ended(self) -> bool:
         """Whether the connection is being closed."""
         return self._ended
+
+    @property
+    def kind_name(self) -> str:
+        """Why there is this connection, in one word."""
+        return INBOUND if self.dialed is None else str(self.kind)
 
     @property
     def node_key(self) -> bytes:

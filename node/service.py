@@ -378,6 +378,7 @@ class Node:
                 node_key=link.node_key,
                 address=f"{link.connection.remote[0]}:{link.connection.remote[1]}",
                 inbound=link.dialed is None,
+                kind=link.kind_name,
                 height=link.claimed_height,
                 user_agent=link.connection.peer.user_agent,
                 connected_seconds=now - link.since,

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from ..protocol.equivocation import EquivocationKind
 from ..protocol.relay_counts import COUNTS
 from .objects import ObjectFolder
+from .peer_metrics import equivocation_families, peer_families
 from .port import NodePort
 from .views.blocks import JsonObject
 from .views.network import live_status
@@ -84,7 +84,8 @@ class _NodeCollector:
         for name, about in COUNTS:
             yield CounterMetricFamily(f"{PREFIX}_relay_{name}", about, value=float(status["relay"][name]))
         yield from _reorganisations(status["reorganisations"])
-        yield from _equivocations(status["equivocations"])
+        yield from equivocation_families(status["equivocations"])
+        yield from peer_families(self._node.peer_control)
         if self._objects is not None:
             yield GaugeMetricFamily(
                 f"{PREFIX}_object_bytes", "Bytes of held images", value=float(self._objects.size_bytes)
@@ -108,19 +109,6 @@ def _reorganisations(counts: JsonObject) -> Iterator[Metric]:
         f"{PREFIX}_reorganisation_deepest_blocks",
         "Most blocks that left the active chain at once",
         value=float(counts["deepest"]),
-    )
-
-
-def _equivocations(counts: JsonObject) -> Iterator[Metric]:
-    """Yield in how many places keys said two things since the node started, and how many keys did."""
-    family = CounterMetricFamily(
-        f"{PREFIX}_equivocations", "Places in which a key sealed or signed two things", labels=("kind",)
-    )
-    for kind, name in ((EquivocationKind.BLOCK, "blocks"), (EquivocationKind.STATEMENT, "statements")):
-        family.add_metric((str(kind),), float(counts[name]))
-    yield family
-    yield GaugeMetricFamily(
-        f"{PREFIX}_equivocating_keys", "Keys with evidence of that", value=float(counts["keys"])
     )
 
 

@@ -29,6 +29,8 @@ class PeerInfo:
     address: str
     """HOST:PORT."""
     inbound: bool
+    kind: str = "outbound"
+    """`inbound`, or why this node dialed (`protocol.peer_outbound.DialKind`)."""
     height: int
     """Height that the peer announced last."""
     user_agent: str

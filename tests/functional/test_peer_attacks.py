@@ -111,6 +111,7 @@ async def test_taking_all_inbound_places_disconnects_no_useful_peer(node: LiveNo
         ended = [task.result().reason for task in tasks if task.done()]
         assert len(ended) >= 2 * INBOUND
         assert set(ended) == {Reason.TOO_MANY_CONNECTIONS}
+        assert node.node.peering.door.counts.evictions >= len(ended)
     for task in tasks:
         await task
 

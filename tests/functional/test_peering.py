@@ -17,23 +17,15 @@ from facechain.node.protocol.peer_outbound import DialKind
 from facechain.node.service import clock_ms
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.schema import Table
-from facechain.node.wire.messages import Address
 from facechain.node.wire.tls import client_context
 from support.chain import make_genesis
-from support.live import LiveNode, live_node
+from support.live import live_node
+from support.peer import hear
 
 
 @pytest.fixture
 def genesis() -> Genesis:
     return make_genesis(time_ms=clock_ms() - 60_000)
-
-
-def hear(node: LiveNode, other: LiveNode) -> tuple[str, int]:
-    """Tell a node of another one's address, as that one would."""
-    where = other.addresses.peer
-    told = Address(host=where.host, port=where.port, last_seen_ms=clock_ms())
-    node.node.peering.book.add_heard([told], source_host=where.host, now_ms=clock_ms())
-    return where.host, where.port
 
 
 def stored(folder: Path) -> PeerMemory:

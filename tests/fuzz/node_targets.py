@@ -117,7 +117,8 @@ def _read_session(data: bytes) -> None:
         Ping(nonce=7),
         GetHeaders(locator=(), stop_hash=bytes(HASH)),
         GetBody(block_hash=bytes(HASH), start=0, with_leaves=True),
-        *[GetLeaves(block_hash=bytes(HASH))] * 2,
+        GetLeaves(block_hash=bytes(HASH)),
+        GetLeaves(block_hash=bytes(HASH)),
         GetStatements(leaves=(bytes(HASH),)),
         GetAddresses(),
     ):

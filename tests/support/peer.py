@@ -11,10 +11,12 @@ from facechain.consensus.block import Block
 from facechain.consensus.params import Genesis
 from facechain.consensus.signing import NodeKey
 from facechain.consensus.statement import Statement
+from facechain.node.service import clock_ms
 from facechain.node.wire.connection import Connection
 from facechain.node.wire.faults import WireError
 from facechain.node.wire.handshake import LocalNode
 from facechain.node.wire.messages import (
+    Address,
     AnnounceBlock,
     GetStatements,
     Inventory,
@@ -61,6 +63,14 @@ async def gone(connection: Connection) -> WireError:
                 await connection.receive()
             except WireError as error:
                 return error
+
+
+def hear(node: LiveNode, other: LiveNode) -> tuple[str, int]:
+    """Tell a node of another one's address, as that one would."""
+    where = other.addresses.peer
+    told = Address(host=where.host, port=where.port, last_seen_ms=clock_ms())
+    node.node.peering.book.add_heard([told], source_host=where.host, now_ms=clock_ms())
+    return where.host, where.port
 
 
 def announcement(block: Block, *, leaves: bool = True) -> AnnounceBlock:

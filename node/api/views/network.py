@@ -28,6 +28,7 @@ def peer_view(peer: PeerInfo) -> JsonObject:
         "node_key": peer.node_key.hex(),
         "address": peer.address,
         "inbound": peer.inbound,
+        "kind": peer.kind,
         "height": peer.height,
         "user_agent": peer.user_agent,
         "connected_seconds": round(peer.connected_seconds, 3),
