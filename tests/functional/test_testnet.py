@@ -163,13 +163,21 @@ def test_what_nobody_could_clear_is_cleared_by_the_next_one(root: Path) -> None:
     assert not first & set(processes_of(root))
 
 
-def test_other_commands_and_the_foreground_know_of_each_other(root: Path) -> None:
+def test_what_another_command_restarted_ends_with_the_foreground(root: Path) -> None:
     with start_up(root, "--nodes", "2", "--mine") as process:
         assert process.stderr is not None
         assert run_testnet("kill", "node-2", root=root).returncode == 0
         assert process.stderr.readline().startswith("node-2 ended: ")
         assert run_testnet("restart", "node-2", root=root).returncode == 0
         assert process.stderr.readline() == "node-2 runs again\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, f"ended 2 nodes and removed {root}\n")
+    assert processes_of(root) == []
+
+
+def test_the_foreground_ends_when_another_command_takes_the_network_down(root: Path) -> None:
+    with start_up(root, "--nodes", "1") as process:
         assert run_testnet("down", root=root).returncode == 0
         _, err = process.communicate(timeout=30)
     assert process.returncode == 0

@@ -124,7 +124,6 @@ def test_the_next_network_clears_what_is_nobodys(tmp_path: Path, capsys: pytest.
         with subprocess.Popen(host.inside("sleep", "600")) as process:
             with made_hosts(NetworkRecord(root=tmp_path, network_id=bytes(32), nodes={})) as record:
                 assert record.lan not in {None, busy.number}
-            assert (left.namespaces() == [], record.lan) in {(True, record.lan), (False, left.number)}
             assert len(busy.namespaces()) == 2
             said = capsys.readouterr().err
             assert f"removed: namespaces facechain-{left.number}-*" in said
