@@ -120,10 +120,14 @@ class Transition:
                 "bad-sequence", expected=f"sequence {following}", got=f"sequence {header.sequence}"
             )
 
+    def root(self) -> bytes:
+        """Return the state root after the block."""
+        self._complete_history()
+        return self.state.root()
+
     def finish(self) -> tuple[Delta, bytes]:
         """Return all changes, trees included, and the state root after the block."""
-        self._complete_history()
-        root = self.state.root()
+        root = self.root()
         return self.state.overlay.delta(), root
 
     def _entry(self, statement: bytes, what: str) -> StageEntry:

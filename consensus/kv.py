@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from .encoding import as_array, as_bytes, as_list, pack, unpack
 from .errors import DecodeError
@@ -68,9 +68,8 @@ class StateReader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One key of one bucket before and after; None means absent."""
+class Change(NamedTuple):
+    """One key of one bucket before and after; None means absent. A tuple, since a block makes many."""
 
     bucket: Bucket
     key: bytes

@@ -84,7 +84,6 @@ def build_template(
             dropped.append((statement, error))
         else:
             taken.append(statement)
-    _, root = transition.finish()
     body = Body(tuple(taken))
     context = base.context
     header = Header(
@@ -92,7 +91,7 @@ def build_template(
         height=context.height,
         previous=context.parent_hash,
         body_root=body.root(),
-        state_root=root,
+        state_root=transition.root(),
         time_ms=max(now_ms, context.median_time_ms + 1),
         bits=context.bits,
         producer=producer,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,7 +167,7 @@ def test_a_state_that_agrees_with_its_undo_data_is_still_compared_with_the_state
     def damage(writer: Writer) -> None:
         undo = Delta.decode(writer.get(Table.UNDO, stored.active[-1].hash) or b"")
         forged = tuple(
-            replace(item, new=item.new[:-1] + bytes([item.new[-1] ^ 1]))
+            item._replace(new=item.new[:-1] + bytes([item.new[-1] ^ 1]))
             if item.bucket is Bucket.SEQUENCES_TREE and item.new
             else item
             for item in undo
