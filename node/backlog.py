@@ -16,6 +16,9 @@ BACKLOG_BYTES_MAX = 32 * 2**20
 TAKE_BYTES_MAX = 16 * 2**20
 """Bytes of blocks that are taken at a time, so that those that are in the store by then are not held for the others."""
 
+STATEMENTS_TAKEN = 256
+"""Statements that are taken at a time, so that a block that comes next need not wait for all."""
+
 SOURCES_MAX = 4_096
 """Blocks of which the sender is remembered until they are connected or refused."""
 
@@ -48,7 +51,7 @@ class Backlog:
         self._work.set()
 
     async def take(self) -> tuple[list[BlockReady], list[StatementReceived]]:
-        """Wait for work; take the first blocks, up to `TAKE_BYTES_MAX`, and all statements."""
+        """Wait for work; take the first blocks, up to `TAKE_BYTES_MAX`, and some statements."""
         await self._work.wait()
         blocks, taken_bytes = list[BlockReady](), 0
         for block, size in self._blocks:
@@ -57,9 +60,10 @@ class Backlog:
             blocks.append(block)
             taken_bytes += size
         del self._blocks[: len(blocks)]
-        statements, self._statements = self._statements, []
+        statements = self._statements[:STATEMENTS_TAKEN]
+        del self._statements[: len(statements)]
         self._bytes -= taken_bytes + sum(item.statement.size_bytes for item in statements)
-        if not self._blocks:
+        if not self._blocks and not self._statements:
             self._work.clear()
         self._room.set()
         return blocks, statements

@@ -2,7 +2,7 @@
 
 Owns the order of all changes to the chain and the mempool. The header tree is changed on the loop;
 validation, transactions and the durable mempool run in the thread ``chain-writer`` while the lock is
-held. Blocks that arrive while a transaction is being synced are taken together by the next one, so
+held; blocks go before statements (`turns`). Blocks that arrive while a transaction is being synced are taken together by the next one, so
 catch-up and rapid mining commit in groups without a timer.
 
 A change runs to its end even when its caller is cancelled. When the store fails (a full disk, a read error),
@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -35,6 +35,7 @@ from .store.errors import StoreError
 from .store.port import Writer
 from .store.schema import PROBE_KEY, Table
 from .template import Template
+from .turns import Turns
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ class ChainRunner:
         self._works = asyncio.Event()
         self._works.set()
         self._clock_ms = clock_ms
-        self._lock = asyncio.Lock()
+        self._turns = Turns()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chain-writer")
         self._changes: set[asyncio.Task[Any]] = set()
         self._listeners: list[OnUpdate] = []
@@ -131,12 +132,12 @@ class ChainRunner:
         return await self._whole(self._locked(work))
 
     async def _locked(self, work: Callable[[], T]) -> T:
-        async with self._lock:
+        async with self._turns.of_blocks():
             return await self._run(work)
 
-    async def _on_mempool(self, work: Callable[[], T]) -> T:
+    async def _on_mempool(self, turn: AbstractAsyncContextManager[None], work: Callable[[], T]) -> T:
         """Run ``work`` in the thread on a mempool that stands on the tip."""
-        async with self._lock:
+        async with turn:
             await self._follow()
             return await self._run(work)
 
@@ -183,7 +184,7 @@ class ChainRunner:
         await self._whole(self._retry())
 
     async def _retry(self) -> None:
-        async with self._lock:
+        async with self._turns.of_blocks():
             await self._move()
             await self._run(self._probe)
             if self.trouble is not None:
@@ -224,7 +225,7 @@ class ChainRunner:
     async def _add_blocks(
         self, blocks: Sequence[Block], on_checked: OnChecked
     ) -> tuple[ChainUpdate, list[Refused]]:
-        async with self._lock:
+        async with self._turns.of_blocks():
             refused, fresh = self._take_headers(blocks)
             wrong = await self._run(lambda: [self._check_body(block) for block in fresh]) if fresh else []
             for block, error in zip(fresh, wrong, strict=True):
@@ -323,7 +324,7 @@ class ChainRunner:
         return await self._whole(self._submit(statements))
 
     async def _submit(self, statements: Sequence[Statement]) -> tuple[Submission, ...]:
-        async with self._lock:
+        async with self._turns.of_statements():
             await self._follow()
             answers = await self._run(lambda: self.mempool.submit(statements))
             await self._try_orphans(answer.statement for answer in answers if answer.queued)
@@ -335,7 +336,9 @@ class ChainRunner:
         A statement that was here already is left out. One that came before another that it needs is kept
         and tried again after that one; then it is in the answer too.
         """
-        return await self._whole(self._on_mempool(lambda: self.intake.relay(statements)))
+        return await self._whole(
+            self._on_mempool(self._turns.of_statements(), lambda: self.intake.relay(statements))
+        )
 
     async def _try_orphans(self, arrived: Iterable[Statement]) -> None:
         """Try what waited for statements that came by another way than `relay`."""
@@ -357,7 +360,7 @@ class ChainRunner:
                 self.mempool.select(), producer=producer, now_ms=now_ms, verified=self.mempool.pool.checked
             )
 
-        return await self._whole(self._on_mempool(build))
+        return await self._whole(self._on_mempool(self._turns.of_blocks(), build))
 
 
 def _guarded(tell: Callable[[], None], what: str) -> None:

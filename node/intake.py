@@ -14,7 +14,7 @@ from ..consensus.statement import Statement
 from ..consensus.validation import check_payload_hash
 from .chain_index import references
 from .chainstate import ChainState
-from .mempool import DurableMempool, MempoolRefusal, SequenceGap
+from .mempool import DurableMempool, MempoolRefusal, SequenceGap, Tip
 from .mempool.pool import FIXABLE
 from .orphans import Orphans
 
@@ -39,33 +39,34 @@ class Intake:
         """Take statements and whatever waited for them; one that was here already is left out."""
         results: list[Relayed] = []
         waiting = list(reversed(list(statements)))
-        while waiting:
-            statement = waiting.pop()
-            try:
-                known = self._mempool.relay(statement).known
-            except (RuleViolation, MempoolRefusal) as error:
-                self._keep(statement, error)
-                results.append((statement, error))
-                continue
-            if not known:
-                results.append((statement, None))
-            waiting.extend(reversed(self.orphans.take_after(statement)))
+        pool = self._mempool.pool
+        with self._mempool.open_tip() as tip:
+            while waiting:
+                statement = waiting.pop()
+                try:
+                    known = pool.add(statement, tip).known
+                except (RuleViolation, MempoolRefusal) as error:
+                    self._keep(statement, error, tip)
+                    results.append((statement, error))
+                    continue
+                if not known:
+                    results.append((statement, None))
+                waiting.extend(reversed(self.orphans.take_after(statement)))
         return results
 
-    def _keep(self, statement: Statement, error: RuleViolation | MempoolRefusal) -> None:
+    def _keep(self, statement: Statement, error: RuleViolation | MempoolRefusal, tip: Tip) -> None:
         """Keep a statement that another one on its way may make good, if its author may speak at all."""
         if isinstance(error, SequenceGap):
             near = error.got - error.expected <= self._mempool.pool.limits.author_statements
-            if near and self._may_be_said(statement):
+            if near and self._may_be_said(statement, tip):
                 self.orphans.keep(statement)
         elif error.code in FIXABLE:
             self.orphans.keep(statement, references(Checked(statement, statement.decode_payload())))
 
-    def _may_be_said(self, statement: Statement) -> bool:
+    def _may_be_said(self, statement: Statement, tip: Tip) -> bool:
         """Tell whether the author has a role and signed this: whatever else it breaks is seen later."""
-        with self._chain.view() as state:
-            if not state.roles_at(statement.author, self._chain.tree.tip.height + 1):
-                return False
+        if not tip.state.roles_at(statement.author, tip.height + 1):
+            return False
         try:
             check_payload_hash(statement)
             statement.decode_payload()

@@ -5,7 +5,8 @@ Owns nothing but the names: the node, the reader of snapshots, the object folder
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from aiohttp import web
 from ...consensus.payloads import ImageBatch
 from ..light_proofs import HeaderProver
 from ..mempool import Tip
+from .access import AdminAccess
 from .events import Subscription
 from .limits import IDLE_SECONDS, OBJECT_QUOTA_BYTES, READ_BODY_SECONDS, REQUESTS_MAX
 from .metrics import Metrics
@@ -56,6 +58,8 @@ class ApiConfig:
     token: str
     read_token: bool = False
     """Whether reads need the token, too (`/healthz` never does)."""
+    admin: AdminAccess = field(default_factory=AdminAccess)
+    """Who may change whom the node talks to; nobody by default."""
     objects: Path | None = None
     """Folder of images; without it the node holds none."""
     object_quota_bytes: int = OBJECT_QUOTA_BYTES
@@ -69,6 +73,17 @@ class Load:
     """How much is under way."""
 
     requests: int = 0
+    statements: int = 0
+    """Of submissions that are not answered yet."""
+
+    @contextmanager
+    def taking(self, statements: int) -> Iterator[None]:
+        """Count the statements of a submission while it is worked on."""
+        self.statements += statements
+        try:
+            yield
+        finally:
+            self.statements -= statements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

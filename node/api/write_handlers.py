@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from .views.statements import receipt_of
 
 ONE: Final = "application/octet-stream"
 MANY: Final = "application/x-facechain-statements"
+TOO_MANY: Final = 429
 
 Item = Statement | ApiProblem
 
@@ -35,16 +37,31 @@ async def post_statements(request: web.Request) -> web.Response:
             expected=f"{ONE} or {MANY}",
             got=request.content_type,
         )
+    # Also who has to wait is heard out: clients take an answer in the middle of their request for a failure.
     body = await read_body(request, context.config.read_body_seconds)
-    if request.content_type == ONE:
-        (item,) = await context.reader.run(lambda: _decode_all(context, [body]))
-        (result,) = await _submit(context, [item])
-        if isinstance(result, ApiProblem):
-            raise result
-        return web.json_response(result, status=result["status"])
-    encoded = _split(body)
-    items = await context.reader.run(lambda: _decode_all(context, encoded))
-    return _many_response(await _submit(context, items))
+    if request.content_type == MANY:
+        _check_room(context, None)
+    encoded = [body] if request.content_type == ONE else _split(body)
+    first = _decode(encoded[0], context.node.chain.params.max_statement_bytes)
+    if isinstance(first, Statement) and context.node.pool.get_by_id(first.id) is None:
+        _check_room(context, first.author)
+    with context.load.taking(len(encoded)):
+        rest = await context.reader.run(lambda: _decode_all(context, encoded[1:]))
+        results = await _submit(context, [first, *rest])
+    if request.content_type == MANY:
+        return _many_response(results)
+    (result,) = results
+    if isinstance(result, ApiProblem):
+        raise result
+    return web.json_response(result, status=result["status"])
+
+
+def _check_room(context: ApiContext, author: bytes | None) -> None:
+    """Refuse a request as a whole, before the work that its statements make, when its author has to wait."""
+    pool = context.node.pool
+    full = pool.backpressure(author, pool.room(time.monotonic()), coming=context.load.statements)
+    if full is not None:
+        raise problem_of(full)
 
 
 def _split(body: bytes) -> list[bytes]:
@@ -61,7 +78,14 @@ def _split(body: bytes) -> list[bytes]:
 
 
 def _many_response(results: Sequence[dict[str, Any] | ApiProblem]) -> web.Response:
-    """Answer 202 when every statement is held, 207 when some are not; each has its own result."""
+    """Answer 202 when every statement is held, 207 when some are not; each has its own result.
+
+    Raises:
+        ApiProblem: 429; all of them have to wait.
+    """
+    waits = [result for result in results if isinstance(result, ApiProblem) and result.status == TOO_MANY]
+    if len(waits) == len(results):
+        raise waits[0]
     items = []
     headers: dict[str, str] = {}
     for result in results:
@@ -100,11 +124,15 @@ async def _submit(context: ApiContext, items: Sequence[Item]) -> list[dict[str, 
     offered = [item for item in statements if item.id not in sealed]
     answers = await context.node.submit(offered) if offered else ()
     refused = [answer.statement for answer in answers if not answer.queued]
-    following = await context.reader.view(
-        lambda snapshot: {item.author: context.next_sequence(item.author, snapshot) for item in refused}
-    )
-    # A block may have taken one between the first look and the mempool's answer: that is no refusal.
-    sealed |= await context.reader.view(lambda snapshot: _sealed_results(snapshot, context, refused))
+    following: dict[bytes, int] = {}
+    if refused:
+
+        def look(snapshot: Snapshot) -> dict[bytes, dict[str, Any]]:
+            following.update({item.author: context.next_sequence(item.author, snapshot) for item in refused})
+            # A block may have taken one between the first look and the mempool's answer: that is no refusal.
+            return _sealed_results(snapshot, context, refused)
+
+        sealed |= await context.reader.view(look)
     by_item = {
         id(statement): _result(context, answer, following)
         for statement, answer in zip(offered, answers, strict=True)

@@ -18,9 +18,11 @@ thread at a time may call, the one that writes the chain state: then the tip can
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final, Self
 
 from ...consensus.block import Block
@@ -32,8 +34,9 @@ from ..chain_index import ChainReader
 from ..store.port import Reader, Store, Writer
 from ..store.schema import LEFT_TIP_KEY, Table
 from ..stored_block import ReadBlock, StoredBlock
-from .limits import DEFAULT_LIMITS, KEEP_ROWS_BLOCKS, Drop, MempoolLimits, MempoolRefusal
-from .pool import FIXABLE, Admitted, Mempool
+from .allowance import Limits
+from .limits import DEFAULT_LIMITS, KEEP_ROWS_BLOCKS, Drop, MempoolFull, MempoolLimits, MempoolRefusal
+from .pool import FIXABLE, Mempool
 from .trial import Tip
 
 PARKED: Final = FIXABLE | {"mempool-full", "sequence-gap", "follows-dropped"}
@@ -66,9 +69,11 @@ class DurableMempool:
     def __init__(self, pool: Mempool, store: Store, open_tip: OpenTip) -> None:
         self.pool = pool
         self._store = store
-        self._open_tip = open_tip
+        self.open_tip = open_tip
         self._rows: set[bytes] = set()
         """Leaves that have a row."""
+        self._live: set[bytes] = set()
+        """Of these, what was in the pool when it was looked at last."""
         self._buried: dict[bytes, int] = {}
         """Leaf -> height of the tip when the chain was found to have used its sequence, or to refuse it."""
         self._parked: dict[bytes, int] = {}
@@ -94,26 +99,21 @@ class DurableMempool:
         Answers are in the order of `statements`. All rows are written in one transaction. When that fails,
         the store's error is raised and nothing was acknowledged.
         """
-        with self._open_tip() as tip:
-            answers = [self._admit(statement, tip) for statement in statements]
+        with self.open_tip() as tip:
+            answers = self._admit_all(statements, tip)
         # A later statement of the submission may have displaced an earlier one of another author.
         answers = [self._still_held(answer) for answer in answers]
         self._protect([answer.statement.leaf for answer in answers if answer.queued])
         return tuple(answers)
 
-    def relay(self, statement: Statement) -> Admitted:
-        """Take in a statement from a peer, without a promise; raises as `Mempool.add`."""
-        with self._open_tip() as tip:
-            return self.pool.add(statement, tip)
-
     def select(self) -> tuple[Statement, ...]:
         """Return statements that the next block can hold, in this order."""
-        with self._open_tip() as tip:
+        with self.open_tip() as tip:
             return self.pool.select(tip)
 
     def next_sequence(self, author: bytes) -> int:
         """Return the sequence that the author's next statement must carry."""
-        with self._open_tip() as tip:
+        with self.open_tip() as tip:
             return self.pool.next_sequence(author, tip)
 
     def on_update(self, *, connected: Iterable[Block], disconnected: Iterable[Block]) -> tuple[Drop, ...]:
@@ -122,25 +122,45 @@ class DurableMempool:
         # What the chain had refused, or another statement displaced, may be free again on another branch.
         buried = set(self._buried) if gone else set()
         waiting = self._read({*self._parked, *buried})
-        before = set(self.pool.leaves())
-        with self._open_tip() as tip:
-            drops = self.pool.on_update(connected=connected, disconnected=gone, tip=tip)
+        deep = len(gone) > KEEP_ROWS_BLOCKS
+        before = set(self.pool.leaves()) if deep else set()
+        with self.open_tip() as tip:
+            drops = self.pool.on_update(connected=connected, disconnected=gone, tip=tip, now=time.monotonic())
             back = [statement for statement in waiting if statement.leaf not in self.pool]
             tried = self.pool.restore(back, tip)
             height = tip.height
-        self._settle_rows((*drops, *tried), height)
-        self._protect([leaf for leaf in self._rows if leaf in self.pool])
-        if len(gone) > KEEP_ROWS_BLOCKS:
+        self._settle_rows((*drops, *tried), height, everything=bool(gone))
+        returned = self._rows if gone else [statement.leaf for statement in back]
+        self._protect([leaf for leaf in returned if leaf in self.pool])
+        if deep:
             self._protect([leaf for leaf in self.pool.leaves() if leaf not in before])
         if gone:
             self._forget_left_tip()
         return drops + tuple(drop for drop in tried if drop.leaf not in buried)
 
-    def _admit(self, statement: Statement, tip: Tip) -> Submission:
+    def _admit_all(self, statements: Sequence[Statement], tip: Tip) -> list[Submission]:
+        """Admit in order. Whoever is told to wait is told so of all that follows, not that it has a gap."""
+        limits = self.pool.room(time.monotonic())
+        told: dict[bytes, MempoolFull] = {}
+        answers: list[Submission] = []
+        for statement in statements:
+            answer = self._admit(statement, tip, limits, told.get(statement.author))
+            if isinstance(answer.refusal, MempoolFull):
+                told[statement.author] = answer.refusal
+            answers.append(answer)
+        return answers
+
+    def _admit(self, statement: Statement, tip: Tip, limits: Limits, full: MempoolFull | None) -> Submission:
+        pool = self.pool
+        if pool.get_by_id(statement.id) is None:
+            full = full or pool.backpressure(statement.author, limits)
+            if full is not None:
+                return Submission(statement=statement, queued=False, refusal=full)
         try:
-            admitted = self.pool.add(statement, tip)
+            admitted = pool.add(statement, tip)
         except (RuleViolation, MempoolRefusal) as error:
             return Submission(statement=statement, queued=False, refusal=error)
+        pool.allowance.on_taken(admitted.statement.leaf, statement.author)
         return Submission(statement=admitted.statement, queued=True, known=admitted.known)
 
     def _still_held(self, answer: Submission) -> Submission:
@@ -158,27 +178,41 @@ class DurableMempool:
         if rows:
             self._store.transact(lambda writer: writer.put_many(Table.MEMPOOL, sorted(rows.items())))
             self._rows.update(rows)
+            self._live.update(rows)
         self.pool.acknowledge(leaves)
 
-    def _settle_rows(self, drops: Iterable[Drop], height: int) -> None:
-        """Bury, park or delete the rows of statements that left the pool."""
+    def _settle_rows(self, drops: Iterable[Drop], height: int, *, everything: bool) -> None:
+        """Bury, park or delete the rows of statements that left the pool.
+
+        What is buried comes back with a reorganisation only; `everything` has it looked at, too.
+        """
         reasons = {drop.leaf: drop.code for drop in drops if drop.leaf in self._rows}
         gone = set()
-        for leaf in self._rows:
+        for leaf in set(self._rows) if everything else {*self._live, *self._parked}:
             if leaf in self.pool:
                 self._buried.pop(leaf, None)
                 self._parked.pop(leaf, None)
+                self._live.add(leaf)
                 continue
+            self._live.discard(leaf)
             code = reasons.get(leaf, CONFIRMED)
             if code in PARKED:
                 self._buried.pop(leaf, None)
-                since = self._parked.setdefault(leaf, height)
+                self._parked.setdefault(leaf, height)
             else:
                 self._parked.pop(leaf, None)
-                since = self._buried.setdefault(leaf, height)
-            if code == EXPIRED or since + KEEP_ROWS_BLOCKS <= height:
+                self._buried.setdefault(leaf, height)
+            if code == EXPIRED:
                 gone.add(leaf)
-        self._delete(gone)
+        self._delete(gone | self._due(height))
+
+    def _due(self, height: int) -> set[bytes]:
+        """Return what was buried or parked long enough; each in order of its height, but for reorganisations."""
+        return {
+            leaf
+            for table in (self._buried, self._parked)
+            for leaf, _ in takewhile(lambda row: row[1] + KEEP_ROWS_BLOCKS <= height, table.items())
+        }
 
     def _delete(self, leaves: set[bytes]) -> None:
         def remove(writer: Writer) -> None:
@@ -188,6 +222,7 @@ class DurableMempool:
         if leaves:
             self._store.transact(remove)
             self._rows -= leaves
+            self._live -= leaves
             for leaf in leaves:
                 self._buried.pop(leaf, None)
                 self._parked.pop(leaf, None)
@@ -212,11 +247,11 @@ class DurableMempool:
         self._rows = {leaf for leaf, _ in rows}
         self._delete(damaged)
         statements.sort(key=lambda item: item.sequence)
-        with self._open_tip() as tip:
+        with self.open_tip() as tip:
             drops = self.pool.on_update(connected=(), disconnected=left, tip=tip)
             drops += self.pool.restore(statements, tip)
             height = tip.height
-        self._settle_rows(drops, height)
+        self._settle_rows(drops, height, everything=True)
         self._protect(self.pool.leaves())
         self._forget_left_tip()
 

@@ -27,6 +27,7 @@ from ...consensus.params import Params
 from ...consensus.statement import Statement
 from ...consensus.validation import check_statement
 from ..chain_index import references
+from .allowance import Allowance, Limits
 from .limits import (
     DEFAULT_LIMITS,
     Drop,
@@ -68,6 +69,8 @@ class Mempool:
             )
         self.params = params
         self.limits = limits
+        self.allowance = Allowance(spacing_ms=params.spacing_ms)
+        """How many submitted statements may wait."""
         self.size_bytes = 0
         self.retry_after_seconds = max(1, -(-params.spacing_ms // 1_000))
         self._network_id = network_id
@@ -119,6 +122,25 @@ class Mempool:
         return queue.following if queue else tip.state.next_sequence(author)
 
     # Taking in
+
+    def backpressure(self, author: bytes | None, limits: Limits, *, coming: int = 0) -> MempoolFull | None:
+        """Return what a submitter is answered who has to wait, whatever it brings; None when it may hand in.
+
+        `author`: whose statement it is, None when nobody knows yet; `limits`: what `room` told; `coming`: statements
+        of submitters that are on their way here.
+        """
+        crowded = len(self._entries) >= limits.all
+        if not crowded and self.allowance.is_open(author, limits, coming=coming):
+            return None
+        return MempoolFull(
+            what="statements" if crowded else "submitted statements",
+            limit=limits.all if crowded else limits.own,
+            retry_after_seconds=max(self.retry_after_seconds, limits.retry_seconds),
+        )
+
+    def room(self, now: float) -> Limits:
+        """Return how much submitters may have waiting at this moment, in monotonic seconds."""
+        return self.allowance.limits(len(self._entries), now)
 
     def add(self, item: Statement | Checked, tip: Tip) -> Admitted:
         """Take in one statement; a known id is answered the same way again.
@@ -270,11 +292,17 @@ class Mempool:
     # Following the chain
 
     def on_update(
-        self, *, connected: Iterable[Block], disconnected: Iterable[Block], tip: Tip
+        self,
+        *,
+        connected: Iterable[Block],
+        disconnected: Iterable[Block],
+        tip: Tip,
+        now: float | None = None,
     ) -> tuple[Drop, ...]:
         """Move to another tip: confirmed statements leave, disconnected ones return, invalid ones drop.
 
-        `tip` is the new tip; the blocks may come in any order. Returns what was dropped, with reasons.
+        `tip` is the new tip; the blocks may come in any order; `now`: monotonic seconds, for the allowance. Returns
+        what was dropped, with reasons.
         """
         self._tip_hash = tip.hash
         drops: list[Drop] = []
@@ -284,6 +312,8 @@ class Mempool:
         drops += lost
         for queue in self._authors.values():
             drops += self._settle(queue, confirmed, tip)
+        if now is not None:
+            self.allowance.on_block(len(confirmed), now)
         self._forget_empty()
         if gone:
             drops += self._rebuild(returned, tip)
@@ -336,6 +366,7 @@ class Mempool:
         self._pending.clear()
         self.size_bytes = 0
         drops = self._retake([*returned, *waiting], tip)
+        self.allowance.keep(self._entries)
         for author, queue in self._authors.items():
             queue.protected = min(promised.get(author, 0), queue.following)
         return drops
@@ -422,6 +453,7 @@ class Mempool:
         del self._entries[entry.statement.leaf], self.checked[entry.statement.leaf]
         del self._by_id[entry.statement.id]
         self._pending.forget(entry.statement.leaf, entry.keys)
+        self.allowance.on_left(entry.statement.leaf)
         self.size_bytes -= entry.size_bytes
 
     def _forget_empty(self) -> None:

@@ -3,13 +3,16 @@
 The floor is what the cores could do if they did nothing but verify each statement's signature once on every node:
 cores × verifications a second ÷ nodes, measured first. Statements that register one image each are offered at
 twice that for a minute, to all nodes evenly, through their HTTP APIs in requests of up to 256; each author goes on
-at the first statement that was refused. The programs that offer them share the cores with the nodes.
+at the first statement that was refused, at once and whatever Retry-After says. The program that offers them shares
+the cores with the nodes; it signs beforehand, and what it costs is reported apart.
 
-Reported: what was sealed at every node a second while the load lasted, against the floor; answers by status;
-acknowledged statements that are in no block at the end (0 is expected); and how long after the load ended all nodes
-had one tip and had sealed a statement that was then handed to each.
+Reported, among others: statements that were acknowledged and are in a block of every node, per second of the load
+and against the floor; answers by status and how long they took; processor time per sealed statement and node, from
+the beginning of the load until nothing waits any more (it does not depend on what else the machine does, as rates
+do); acknowledged statements that are in no block at the end (0 is expected); and how long after the load ended every
+node took a whole request again, and all had one tip with everything in it.
 
-Run: PYTHONPATH=tests python tests/bench/bench_load.py [NODES] [SECONDS]     (more than 4 nodes need memory)
+Run: PYTHONPATH=tests python tests/bench/bench_load.py [NODES] [SECONDS]     (20 nodes need 3 GiB)
 """
 
 from __future__ import annotations
@@ -30,7 +33,6 @@ from typing import Any, Final
 
 import aiohttp
 
-from facechain.cli.client import NodeClient
 from facechain.cli.network_presets import PRESETS
 from facechain.consensus.encoding import pack
 from facechain.consensus.kinds import Role
@@ -48,18 +50,24 @@ from facechain.node.keystore import Keystore
 from facechain.node.private_files import create_private_file
 from facechain.node.service import clock_ms
 from support.chain import ADMIN, PRODUCER, ChainBuilder, keys, make_batch, seed
-from support.deadline import POLL_SECONDS
 from support.node_processes import NodeProcess
 
 AUTHORS_PER_NODE: Final = 4
 LINKS_PER_NODE: Final = 3
 OFFERED: Final = 2.0
 """Times the floor."""
-SETTLE_SECONDS_MAX: Final = 300.0
+REQUESTS_PER_SECOND: Final = 1.0
+"""Of one author, at least: slower networks are offered smaller requests."""
+BEHIND_SECONDS_MAX: Final = 10.0
+"""What an author could not offer in time, since a node took long over an answer, is offered later up to this much."""
+SETTLE_SECONDS_MAX: Final = 60.0
+ASK_SECONDS: Final = 0.1
+"""Between two looks at the nodes after the load."""
 MEASURED: Final = 2_000
-PREPARED: Final = 2_000
-"""Statements that every author signs before the load begins."""
+PREPARED: Final = 0.35
+"""Statements that are signed before the load begins, as a share of the floor; more are signed while it lasts."""
 TOKEN: Final = "b" * 64
+HEADERS: Final = {"Content-Type": MANY, "Authorization": f"Bearer {TOKEN}"}
 
 
 @dataclass(slots=True)
@@ -73,6 +81,8 @@ class Author:
     signed: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     """Id and encoding of statements by sequence."""
     acknowledged: list[bytes] = field(default_factory=list)
+    body: tuple[range, bytes] = (range(0), b"")
+    """The last request: one that was refused is sent again as it is."""
 
 
 def make_network(authors: Sequence[LedgerKey]) -> Genesis:
@@ -110,14 +120,22 @@ class Signer:
                 statement = self.sign(author.key, sequence)
                 author.signed[sequence] = statement.id, statement.encode()
 
+    def request(self, author: Author, count: int) -> tuple[range, bytes]:
+        """Return the author's next request and the sequences in it."""
+        wanted = range(author.next, author.next + count)
+        if author.body[0] != wanted:
+            self.prepare(author, wanted)
+            author.body = wanted, pack([author.signed[sequence][1] for sequence in wanted])
+        return author.body
+
 
 def verifications_per_second(genesis: Genesis, signer: Signer) -> float:
-    """Measure the rules that need no state, the signature among them, for statements of one image."""
+    """Measure the rules that need no state, the signature among them, in processor time of one core."""
     statements = [signer.sign(PRODUCER, number) for number in range(MEASURED)]
-    started = time.perf_counter()
+    started = time.process_time()
     for statement in statements:
         check_statement(statement, genesis.params, genesis.network_id)
-    return MEASURED / (time.perf_counter() - started)
+    return MEASURED / (time.process_time() - started)
 
 
 @dataclass(slots=True)
@@ -126,30 +144,37 @@ class Desk:
 
     signer: Signer
     session: aiohttp.ClientSession
+    size: int
+    """Statements in one request."""
     told: Counter[str] = field(default_factory=Counter)
+    taken_ms: list[float] = field(default_factory=list)
+    """How long requests took of which something was taken."""
+    refused_ms: list[float] = field(default_factory=list)
+    """How long the others took."""
 
     async def offer(self, author: Author, rate: float, until: float) -> None:
         """Hand over an author's statements at `rate` a second, as far as answers come in time."""
-        interval = STATEMENTS_PER_REQUEST_MAX / rate
-        due = time.monotonic()
+        interval = self.size / rate
+        due = time.monotonic() + interval * (author.key.public[0] / 256)
         while (now := time.monotonic()) < until:
             if now < due:
                 await asyncio.sleep(due - now)
-            due = max(due + interval, time.monotonic() - interval)
-            await self.hand_over(author, STATEMENTS_PER_REQUEST_MAX)
+            due = max(due + interval, time.monotonic() - BEHIND_SECONDS_MAX)
+            await self.hand_over(author)
 
-    async def hand_over(self, author: Author, count: int) -> None:
+    async def hand_over(self, author: Author) -> None:
         """Send the author's next statements in one request and go by the answers."""
-        wanted = range(author.next, author.next + count)
-        self.signer.prepare(author, wanted)
-        body = pack([author.signed[sequence][1] for sequence in wanted])
-        headers = {"Content-Type": MANY, "Authorization": f"Bearer {TOKEN}"}
-        async with self.session.post(f"{author.api}/v1/statements", data=body, headers=headers) as response:
+        wanted, body = self.signer.request(author, self.size)
+        began = time.monotonic()
+        async with self.session.post(f"{author.api}/v1/statements", data=body, headers=HEADERS) as response:
             answer = await response.json()
-            self.told["offered"] += count
-            if "results" not in answer:
-                self.told[str(response.status)] += count
-                return
+        took = (time.monotonic() - began) * 1_000
+        self.told["offered"] += len(wanted)
+        if "results" not in answer:
+            self.told[str(response.status)] += len(wanted)
+            self.refused_ms.append(took)
+            return
+        self.taken_ms.append(took)
         for sequence, result in zip(wanted, answer["results"], strict=True):
             self.told[str(result["status"])] += 1
             if "error" not in result:
@@ -157,89 +182,153 @@ class Desk:
                 author.next = sequence + 1
 
 
-@dataclass(slots=True)
-class Watch:
-    """The ids of all statements in the blocks of one node, as far as they were read."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One node's status."""
 
-    api: str
-    hashes: list[str] = field(default_factory=list)
-    sealed: list[set[bytes]] = field(default_factory=list)
+    height: int
+    tip: str
+    waiting: int
 
-    async def read(self) -> str:
-        """Read the blocks that are new, also after a reorganisation; return the tip."""
-        async with NodeClient(self.api) as client:
-            status = await client.status()
-            start = len(self.hashes)
-            while start and (await client.block(start - 1)).hash.hex() != self.hashes[start - 1]:
-                start -= 1
-            del self.hashes[start:], self.sealed[start:]
-            for height in range(start, status.height + 1):
-                block = await client.get(f"/v1/blocks/{height}")
-                self.hashes.append(block["hash"])
-                self.sealed.append({bytes.fromhex(item["id"]) for item in block["statements"]})
-        return self.hashes[-1]
-
-    def count(self, ids: AbstractSet[bytes]) -> int:
-        """Count those of `ids` that are in a block."""
-        return sum(len(ids & block) for block in self.sealed)
+    @classmethod
+    async def at(cls, session: aiohttp.ClientSession, api: str) -> Look:
+        """Ask a node."""
+        async with session.get(f"{api}/v1/status") as response:
+            status = await response.json()
+        return cls(status["height"], status["tip"], status["mempool"]["statements"])
 
 
-async def until_sealed(watches: Sequence[Watch], ids: AbstractSet[bytes]) -> None:
-    """Wait until all nodes have one tip and every statement of `ids` in a block, or for so long as is fair."""
+async def look(session: aiohttp.ClientSession, apis: Sequence[str]) -> list[Look]:
+    """Ask all nodes at once."""
+    return list(await asyncio.gather(*(Look.at(session, api) for api in apis)))
+
+
+async def until_at_rest(session: aiohttp.ClientSession, apis: Sequence[str]) -> bool:
+    """Wait until all nodes have one tip and nothing waits, or for so long as is fair."""
     deadline = time.monotonic() + SETTLE_SECONDS_MAX
     while time.monotonic() < deadline:
-        tips = {await watch.read() for watch in watches}
-        if len(tips) == 1 and all(watch.count(ids) == len(ids) for watch in watches):
-            return
-        await asyncio.sleep(POLL_SECONDS)
+        found = await look(session, apis)
+        if len({item.tip for item in found}) == 1 and not any(item.waiting for item in found):
+            return True
+        await asyncio.sleep(ASK_SECONDS)
+    return False
 
 
-async def probe(desk: Desk, authors: Sequence[Author]) -> set[bytes]:
-    """Hand one statement to every node, again and again until it is taken; return their ids."""
-    found: set[bytes] = set()
-    waiting = {author.api: author for author in authors}
-    while waiting:
-        for api, author in list(waiting.items()):
-            known = len(author.acknowledged)
-            await desk.hand_over(author, 1)
-            if len(author.acknowledged) > known:
-                found.update(author.acknowledged[known:])
-                del waiting[api]
-        await asyncio.sleep(POLL_SECONDS)
-    return found
+async def sealed_ids(session: aiohttp.ClientSession, api: str) -> list[set[bytes]]:
+    """Return the ids of the statements in every block of a node."""
+    height = (await Look.at(session, api)).height
+    blocks = []
+    for number in range(height + 1):
+        async with session.get(f"{api}/v1/blocks/{number}") as response:
+            block = await response.json()
+        blocks.append({bytes.fromhex(item["id"]) for item in block["statements"]})
+    return blocks
 
 
-async def load(authors: Sequence[Author], signer: Signer, floor: float, seconds: float) -> dict[str, Any]:
+async def until_taken(desk: Desk, authors: Sequence[Author]) -> None:
+    """Hand statements to every node, again and again until each took as many as a whole request has."""
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    goal = {author.api: (author, author.next + desk.size) for author in authors}
+    while goal and time.monotonic() < deadline:
+        await asyncio.gather(*(desk.hand_over(author) for author, _ in goal.values()))
+        goal = {api: (author, until) for api, (author, until) in goal.items() if author.next < until}
+        await asyncio.sleep(ASK_SECONDS)
+
+
+@dataclass(slots=True)
+class Meter:
+    """Processor time: of this program, of the nodes, and of their mining workers."""
+
+    nodes: Sequence[NodeProcess]
+    began: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def start(self) -> None:
+        """Count from now on."""
+        self.began = self._read()
+
+    def since(self) -> tuple[float, float, float]:
+        """Return seconds of this program, of all nodes, of all mining workers."""
+        now = self._read()
+        return now[0] - self.began[0], now[1] - self.began[1], now[2] - self.began[2]
+
+    def _read(self) -> tuple[float, float, float]:
+        pids = [node.pid for node in self.nodes]
+        children = [child for pid in pids for child in _children(pid)]
+        return time.process_time(), sum(map(_seconds, pids)), sum(map(_seconds, children))
+
+
+def _children(pid: int) -> list[int]:
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in lists for child in path.read_text().split()]
+
+
+def _seconds(pid: int) -> float:
+    """Return user and system time of a process, all its threads (proc(5), fields 14 and 15 of stat)."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def quantiles_ms(times: Sequence[float]) -> dict[str, float]:
+    """Return the median and the 99th percentile."""
+    ordered = sorted(times)
+    if not ordered:
+        return {}
+    return {
+        name: round(ordered[int(share * (len(ordered) - 1))], 1)
+        for name, share in (("p50", 0.5), ("p99", 0.99))
+    }
+
+
+async def load(
+    authors: Sequence[Author], signer: Signer, meter: Meter, *, floor: float, seconds: float
+) -> dict[str, Any]:
     """Offer, look, let the network settle, and look again."""
-    watches = [Watch(api) for api in sorted({author.api for author in authors})]
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SETTLE_SECONDS_MAX)) as session:
-        desk = Desk(signer, session)
+    apis = sorted({author.api for author in authors})
+    rate = OFFERED * floor / len(authors)
+    size = min(STATEMENTS_PER_REQUEST_MAX, max(1, int(rate / REQUESTS_PER_SECOND)))
+    timeout = aiohttp.ClientTimeout(total=SETTLE_SECONDS_MAX)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        await until_at_rest(session, apis)
+        desk = Desk(signer, session, size)
+        meter.start()
         began = time.monotonic()
-        rate = OFFERED * floor / len(authors)
         await asyncio.gather(*(desk.offer(author, rate, began + seconds) for author in authors))
         ended = time.monotonic()
         lasted = ended - began
-        ids = {item for author in authors for item in author.acknowledged}
-        await asyncio.gather(*(watch.read() for watch in watches))
-        acknowledged, sealed = len(ids), min(watch.count(ids) for watch in watches)
-        probes = await probe(Desk(signer, session), authors)
+        generator = meter.since()[0]
+        at_end = await look(session, apis)
+        acknowledged: AbstractSet[bytes] = {item for author in authors for item in author.acknowledged}
+        await until_taken(Desk(signer, session, size), authors)
         accepted_again = time.monotonic() - ended
-        await until_sealed(watches, probes)
+        settled = await until_at_rest(session, apis)
         recovered = time.monotonic() - ended
-    ids |= probes
-    await until_sealed(watches, ids)
+        _, nodes, mining = meter.since()
+        everything = {item for author in authors for item in author.acknowledged}
+        blocks = await sealed_ids(session, apis[0])
+    found = set().union(*blocks)
+    in_time = blocks[: 1 + min(item.height for item in at_end)]
+    sealed = len(acknowledged & set().union(*in_time))
     return {
         "seconds": round(lasted, 1),
+        "request_size": size,
         "answers": dict(sorted(desk.told.items())),
         "offered_of_floor": round(desk.told["offered"] / lasted / floor, 2),
-        "acknowledged_per_second": round(acknowledged / lasted, 1),
+        "acknowledged_per_second": round(len(acknowledged) / lasted, 1),
         "sealed_per_second": round(sealed / lasted, 1),
         "sealed_of_floor": round(sealed / lasted / floor, 3),
-        "blocks": len(watches[0].hashes) - 1,
+        "blocks": len(in_time) - 1,
+        "waiting_at_end": max(item.waiting for item in at_end),
         "accepted_again_seconds": round(accepted_again, 1),
         "recovered_seconds": round(recovered, 1),
-        "drained_seconds": round(time.monotonic() - ended, 1),
-        "lost": len(ids) - min(watch.count(ids) for watch in watches),
+        "one_tip": settled,
+        "lost": len(everything - found),
+        "node_us_per_statement": round(nodes / len(found) / len(meter.nodes) * 1e6, 1),
+        "nodes_share": round(nodes / lasted / (os.cpu_count() or 1), 2),
+        "mining_share": round(mining / lasted / (os.cpu_count() or 1), 3),
+        "generator_share": round(generator / lasted / (os.cpu_count() or 1), 3),
+        "generator_us_per_statement": round(generator / len(found) * 1e6, 1),
+        "taken_ms": quantiles_ms(desk.taken_ms),
+        "refused_ms": quantiles_ms(desk.refused_ms),
     }
 
 
@@ -255,13 +344,13 @@ def main() -> None:
     floor = cores * verified / nodes
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         running = start_network(Path(name), genesis, nodes, stack)
-        apis = [node.api for node in running]
-        people = [Author(key, apis[number % nodes]) for number, key in enumerate(authors)]
+        people = [Author(key, running[number % nodes].api) for number, key in enumerate(authors)]
         for author in people:
-            signer.prepare(author, range(PREPARED))
-        report = asyncio.run(load(people, signer, floor, seconds))
+            signer.prepare(author, range(int(PREPARED * floor * seconds / len(people))))
+        began = os.getloadavg()[0]
+        report = asyncio.run(load(people, signer, Meter(running), floor=floor, seconds=seconds))
     facts = {"nodes": nodes, "cores": cores, "verified_per_second": round(verified), "floor": round(floor, 1)}
-    print(json.dumps(facts | report))
+    print(json.dumps(facts | report | {"load_average_before": began}))
 
 
 def start_network(root: Path, genesis: Genesis, count: int, stack: ExitStack) -> list[NodeProcess]:

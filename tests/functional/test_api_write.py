@@ -2,10 +2,12 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from facechain.cli.answers import StatementStatus
 from facechain.consensus.encoding import pack
 from facechain.consensus.statement import Statement
-from facechain.node.mempool import MempoolLimits
+from facechain.node.mempool import MempoolLimits, allowance
 from support.api import TOKEN, register, serve
 from support.chain import STRANGER, SUBMITTER, make_stage, seed
 from support.lone_node import LoneNode
@@ -96,6 +98,28 @@ async def test_full_mempool_is_429_with_retry_after_and_recovers() -> None:
         assert int(headers["Retry-After"]) >= 1
         await node.seal()
         assert (await served.post(second.encode()))[0] == 202
+
+
+async def test_a_request_of_somebody_who_has_to_wait_is_429_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(allowance, "IDLE_STATEMENTS", 1)
+    monkeypatch.setattr(allowance, "OWN_MIN", 1)
+    async with serve() as served:
+        items = [_batch(served.node, number).encode() for number in range(5)]
+        status, answer, _ = await served.post(pack(items), content_type=MANY)
+        assert status == 207
+        assert [item["status"] for item in answer["results"]] == [202, 202, 429, 429, 429]
+        assert {item["error"]["code"] for item in answer["results"][2:]} == {"mempool-full"}
+        for body, kind in ((pack(items[2:]), MANY), (items[2], "application/octet-stream")):
+            status, answer, headers = await served.post(body, content_type=kind)
+            assert (status, answer["error"]["code"]) == (429, "mempool-full")
+            assert int(headers["Retry-After"]) >= 1
+        status, answer, _ = await served.post(pack(items[:3]), content_type=MANY)
+        assert [item["status"] for item in answer["results"]] == [200, 200, 429]
+        await served.node.seal()
+        status, answer, _ = await served.post(pack(items[2:]), content_type=MANY)
+        assert [item["status"] for item in answer["results"]] == [202, 429, 429]
 
 
 async def test_many_statements_have_a_result_each() -> None:

@@ -34,6 +34,19 @@ async def test_blocks_are_taken_in_order_and_in_pieces(monkeypatch: pytest.Monke
     assert await waiting == ([items[0]], [])
 
 
+async def test_a_block_waits_for_a_few_statements_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STATEMENTS_TAKEN", 2)
+    builder, backlog = ChainBuilder(), Backlog()
+    statements = [StatementReceived(peer=1, statement=builder.batch(name=str(n))) for n in range(5)]
+    for item in statements:
+        backlog.add(item)
+    assert await backlog.take() == ([], statements[:2])
+    block = ready(ChainBuilder())
+    backlog.add(block)
+    assert await backlog.take() == ([block], statements[2:4])
+    assert await backlog.take() == ([], statements[4:])
+
+
 async def test_one_block_is_taken_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TAKE_BYTES_MAX", 1)
     builder, backlog = ChainBuilder(), Backlog()

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from facechain.consensus.kinds import Role, RoleAction
-from facechain.node.mempool import DurableMempool, MempoolLimits, OpenTip, SequenceGap, Tip
+from facechain.consensus.statement import Statement
+from facechain.node.mempool import (
+    Admitted,
+    DurableMempool,
+    MempoolFull,
+    MempoolLimits,
+    OpenTip,
+    SequenceGap,
+    Tip,
+    allowance,
+)
 from facechain.node.mempool.limits import KEEP_ROWS_BLOCKS
 from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.memory import MemoryStore, Operation
@@ -41,6 +51,11 @@ def opened(ledger: Ledger, store: Store, **limits: int) -> DurableMempool:
     )
 
 
+def relay(durable: DurableMempool, statement: Statement) -> Admitted:
+    with durable.open_tip() as tip:
+        return durable.pool.add(statement, tip)
+
+
 def rows(store: Store) -> int:
     with store.read() as reader:
         return reader.count(Table.MEMPOOL)
@@ -58,6 +73,36 @@ def test_queued_means_that_the_row_is_there(ledger: Ledger) -> None:
     assert again.select() == tuple(statements[:2])
 
 
+def test_who_has_to_wait_is_told_so_of_all_that_follows(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowance, "IDLE_STATEMENTS", 2)
+    monkeypatch.setattr(allowance, "OWN_MIN", 2)
+    store = MemoryStore.open()
+    durable = opened(ledger, store)
+    busy = [ledger.note(A, number) for number in range(8)]
+    answers = durable.submit([*busy[:6], ledger.note(B, 0)])
+    assert [answer.queued for answer in answers] == [True] * 4 + [False] * 2 + [True]
+    assert all(isinstance(answer.refusal, MempoolFull) for answer in answers[4:6])
+    assert rows(store) == 5
+    known = durable.submit(busy[:6])
+    assert [answer.known for answer in known] == [True] * 4 + [False] * 2
+    block = ledger.mine(*durable.select())
+    durable.on_update(connected=(block,), disconnected=())
+    assert [answer.queued for answer in durable.submit(busy[4:6])] == [True, True]
+
+
+def test_statements_of_peers_are_taken_when_submitters_have_to_wait(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowance, "IDLE_STATEMENTS", 0)
+    monkeypatch.setattr(allowance, "OWN_MIN", 0)
+    durable = opened(ledger, MemoryStore.open())
+    assert isinstance(durable.submit([ledger.note(A, 0)])[0].refusal, MempoolFull)
+    assert not relay(durable, ledger.note(A, 0)).known
+    assert durable.submit([ledger.note(A, 0)])[0].queued
+
+
 def test_a_failed_commit_acknowledges_nothing(ledger: Ledger) -> None:
     def fail(operation: Operation) -> None:
         if operation is Operation.COMMIT:
@@ -66,15 +111,15 @@ def test_a_failed_commit_acknowledges_nothing(ledger: Ledger) -> None:
     durable = opened(ledger, MemoryStore.open(on_operation=fail), statements=1)
     with pytest.raises(OSError, match="disk full"):
         durable.submit([ledger.note(A, 0, size=99)])
-    assert durable.relay(ledger.note(B, 0)).evicted
+    assert relay(durable, ledger.note(B, 0)).evicted
 
 
 def test_a_relayed_statement_has_no_row_until_somebody_submits_it(ledger: Ledger) -> None:
     store = MemoryStore.open()
     durable = opened(ledger, store)
     first, second = ledger.note(A, 0), ledger.note(A, 1)
-    durable.relay(first)
-    durable.relay(second)
+    relay(durable, first)
+    relay(durable, second)
     assert rows(store) == 0
     (answer,) = durable.submit([second])
     assert answer.known
