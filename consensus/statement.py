@@ -211,13 +211,17 @@ class Statement:
     header: StatementHeader = field(init=False, compare=False, repr=False)
     id: bytes = field(init=False, compare=False)
     leaf: bytes = field(init=False, compare=False, repr=False)
+    size_bytes: int = field(init=False, compare=False, repr=False)
+    """Length of :meth:`encode`."""
 
     def __post_init__(self) -> None:
-        """Decode the header and compute ``id`` and ``leaf``; raises DecodeError."""
+        """Decode the header and compute ``id``, ``leaf`` and size; raises DecodeError."""
         as_bytes(self.signature, "signature", size=SIGNATURE_BYTES)
         object.__setattr__(self, "header", StatementHeader.decode(self.header_bytes))
         object.__setattr__(self, "id", sha256(self.header_bytes))
         object.__setattr__(self, "leaf", sha256(self.header_bytes + self.signature))
+        parts = (self.header_bytes, self.signature, self.payload)
+        object.__setattr__(self, "size_bytes", 1 + sum([packed_bytes_size(len(part)) for part in parts]))
 
     @property
     def kind(self) -> Kind:
@@ -233,12 +237,6 @@ class Statement:
     def sequence(self) -> int:
         """The author's sequence number."""
         return self.header.sequence
-
-    @property
-    def size_bytes(self) -> int:
-        """Length of :meth:`encode`."""
-        parts = (self.header_bytes, self.signature, self.payload)
-        return 1 + sum(packed_bytes_size(len(part)) for part in parts)
 
     def encode(self) -> bytes:
         """Return the wire form: array of header, signature and payload byte strings."""
