@@ -28,6 +28,8 @@ from .answers import (
 from .errors import CheckFailedError, CommandError, NotFoundError, RefusedError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import aiohttp
 
     from ..consensus.params import Params
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from ..node.data_dir import DataDir
 
 TOKEN_VARIABLE: Final = "FACECHAIN_API_TOKEN"  # noqa: S105 - the name of a variable
+ADMIN_TOKEN_VARIABLE: Final = "FACECHAIN_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+ADMIN_CODE: Final = "admin-token-required"
 CONNECT_SECONDS: Final = 5.0
 REQUEST_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.5
@@ -276,9 +280,11 @@ def _refusal(request: str, status: int, headers: Mapping[str, str], value: Any) 
     if parts and "expected" not in message:
         message = ": ".join((message, ", ".join(f"{name} {text}" for name, text in parts.items())))
     if status == _UNAUTHORIZED:
+        what = (
+            f"admin token in {ADMIN_TOKEN_VARIABLE}" if code == ADMIN_CODE else f"token in {TOKEN_VARIABLE}"
+        )
         return RefusedError(
-            f"{code}: {message}",
-            advice=f"give the node's token in {TOKEN_VARIABLE}, or its folder with --data-dir",
+            f"{code}: {message}", advice=f"give the node's {what}, or its folder with --data-dir"
         )
     if status == _NOT_FOUND:
         return NotFoundError(f"{code}: {message}")
@@ -318,20 +324,36 @@ def base_url(api: str) -> str:
 
 def api_token(data_dir: DataDir) -> str | None:
     """Return the token for writes: FACECHAIN_API_TOKEN, else the data directory's, else None."""
-    given = os.environ.get(TOKEN_VARIABLE)
+    return _token(TOKEN_VARIABLE, data_dir.api_token_file)
+
+
+def admin_token(data_dir: DataDir) -> str | None:
+    """Return the operator's token: FACECHAIN_ADMIN_TOKEN, else the data directory's, else None."""
+    return _token(ADMIN_TOKEN_VARIABLE, data_dir.admin_token_file)
+
+
+def _token(variable: str, path: Path) -> str | None:
+    given = os.environ.get(variable)
     if given:
         return given.strip()
     try:
-        return data_dir.api_token_file.read_text(encoding="ascii").strip() or None
+        return path.read_text(encoding="ascii").strip() or None
     except FileNotFoundError:
         return None
 
 
-def ask_node(api: str, data_dir: DataDir, action: Callable[[NodeClient], Awaitable[Result]]) -> Result:
-    """Run `action` with a client of the node at `api` and return what it returns."""
+def ask_node(
+    api: str,
+    data_dir: DataDir,
+    action: Callable[[NodeClient], Awaitable[Result]],
+    *,
+    as_admin: bool = False,
+) -> Result:
+    """Run `action` with a client of the node at `api` and return what it returns; `as_admin`: with the operator's token."""
 
     async def run() -> Result:
-        async with NodeClient(api, token=api_token(data_dir)) as client:
+        token = admin_token(data_dir) if as_admin else api_token(data_dir)
+        async with NodeClient(api, token=token) as client:
             return await action(client)
 
     return asyncio.run(run())

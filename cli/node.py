@@ -130,4 +130,5 @@ def _keys(config: NodeConfig, passphrases: Passphrases) -> NodeKeys:
         identity=open_node_key(config.data_dir),
         mining=mining,
         api_token=load_or_create_token(config.token_file),
+        admin_token=load_or_create_token(config.admin_token_file),
     )

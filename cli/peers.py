@@ -1,6 +1,6 @@
 """`facechain peers`: see and choose the peers of a running node.
 
-Owns the options and what is printed; the node does the work, over its API. Changes need the node's token.
+Owns the options and what is printed; the node does the work, over its API. Changes need the node's admin token.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _ask(
         answer: dict[str, Any] = await client.call(method, path, query=query, content=content)
         return answer
 
-    return ask_node(api, data_dir, act)
+    return ask_node(api, data_dir, act, as_admin=method != "GET")
 
 
 def _seconds(text: str) -> int:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
+from .errors import UnreachableError
 from .testnet_record import NetworkRecord, NodeRecord
 
 LOOPBACK: Final = "127.0.0.1"
 PARTITIONED: Final = "testnet partition"
 """Reason of the bans that keep the groups of a partition apart; other bans are left alone."""
+ANSWER_SECONDS: Final = 5.0
+"""A node that does not answer within this time is left as it is."""
 
 
 class Site(Protocol):
@@ -72,15 +76,17 @@ class Loopback:
 
         keys = {name: open_node_key(record.data_dir(name).root).public.hex() for name in record.nodes}
         beyond = {name: {keys[other] for other in record.beyond(name)} for name in names}
-        token = record.wallet.api_token_file.read_text(encoding="utf-8").strip()
-        asyncio.run(_keep_out({name: (record.nodes[name], beyond[name]) for name in names}, token))
+        tokens = {
+            name: record.data_dir(name).admin_token_file.read_text(encoding="utf-8").strip() for name in names
+        }
+        asyncio.run(_keep_out([(record.nodes[name], beyond[name], tokens[name]) for name in names]))
 
     def remove(self) -> None:
         """Nothing was made."""
 
 
-async def _keep_out(beyond: Mapping[str, tuple[NodeRecord, set[str]]], token: str) -> None:
-    await asyncio.gather(*(_keep_out_at(node, keys, token) for node, keys in beyond.values()))
+async def _keep_out(beyond: Iterable[tuple[NodeRecord, set[str], str]]) -> None:
+    await asyncio.gather(*(_keep_out_at(node, keys, token) for node, keys, token in beyond))
 
 
 async def _keep_out_at(node: NodeRecord, keys: set[str], token: str) -> None:
@@ -89,14 +95,16 @@ async def _keep_out_at(node: NodeRecord, keys: set[str], token: str) -> None:
 
     if node.url is None:
         return
-    async with NodeClient(node.url, token=token) as client:
-        bans = (await client.get("/v1/bans"))["bans"]
-        present = {ban["peer"] for ban in bans if ban["reason"] == PARTITIONED}
-        for key in present - keys:
-            await client.call("DELETE", "/v1/bans", query={"peer": key})
-        for key in keys - present:
-            content = {"peer": key, "reason": PARTITIONED, "seconds": BAN_SECONDS_MAX}
-            await client.call("POST", "/v1/bans", content=content)
+    # One that is frozen does not answer. The others keep it out meanwhile, and it is told when it goes on.
+    with suppress(UnreachableError):
+        async with NodeClient(node.url, token=token, request_seconds=ANSWER_SECONDS) as client:
+            bans = (await client.get("/v1/bans"))["bans"]
+            present = {ban["peer"] for ban in bans if ban["reason"] == PARTITIONED}
+            for key in present - keys:
+                await client.call("DELETE", "/v1/bans", query={"peer": key})
+            for key in keys - present:
+                content = {"peer": key, "reason": PARTITIONED, "seconds": BAN_SECONDS_MAX}
+                await client.call("POST", "/v1/bans", content=content)
 
 
 def _free_place(number: int) -> str:

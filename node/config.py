@@ -87,6 +87,12 @@ class NodeConfig:
     api_token_file: Path | None = _setting(
         None, PATH, "token that writes need; default: api-token in the data directory"
     )
+    api_admin_token_file: Path | None = _setting(
+        None, PATH, "token that changing peers needs; default: admin-token in the data directory"
+    )
+    api_admin: tuple[PeerPattern, ...] = _setting(
+        (), listed(PATTERN), "addresses, beside this machine's own, from which peers may be changed"
+    )
     api_read_token: bool = _setting(default=False, kind=FLAG, about="whether reads need the token, too")
     peers: tuple[Endpoint, ...] = _setting((), listed(ENDPOINT), "peers to connect to from the start")
     max_inbound: int = _setting(64, whole(0, CONNECTIONS_MAX), "connections that peers may open to this node")
@@ -127,6 +133,11 @@ class NodeConfig:
     def token_file(self) -> Path:
         """The API token's file, named or default."""
         return self.api_token_file or self.layout.api_token_file
+
+    @property
+    def admin_token_file(self) -> Path:
+        """The admin token's file, named or default."""
+        return self.api_admin_token_file or self.layout.admin_token_file
 
 
 SETTINGS: Final[Mapping[str, dataclasses.Field[Any]]] = MappingProxyType(

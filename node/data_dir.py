@@ -71,6 +71,11 @@ class DataDir:
         """Default place of the token that the HTTP API asks for."""
         return self.root / "api-token"
 
+    @property
+    def admin_token_file(self) -> Path:
+        """Default place of the token that the operator's routes of the HTTP API ask for."""
+        return self.root / "admin-token"
+
     def create(self) -> DataDir:
         """Make what is missing, private to its owner, and return self.
 

@@ -20,6 +20,7 @@ from ..consensus.params import Genesis
 from ..consensus.signing import LedgerKey, NodeKey
 from ..consensus.statement import Statement
 from ..consensus.upgrade import SUPPORTED_VERSIONS
+from .api.access import AdminAccess
 from .api.context import ApiConfig
 from .api.events import EventHub, ReceiptChanged, StoreChanged, TipChanged
 from .api.port import NodeStatus, PeerInfo, StoreTrouble
@@ -58,6 +59,8 @@ class NodeKeys:
     identity: NodeKey
     mining: LedgerKey | None
     api_token: str
+    admin_token: str = ""
+    """Of the routes that change peers; empty: nobody may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +224,7 @@ class Node:
                 port=self.config.api.port,
                 token=self._keys.api_token,
                 read_token=self.config.api_read_token,
+                admin=AdminAccess(token=self._keys.admin_token, networks=self.config.api_admin),
                 objects=self.config.data_dir / "objects",
             ),
         )

@@ -16,15 +16,17 @@ from ...consensus.errors import ConsensusError
 from ..chain_runner import StorePaused
 from ..store.errors import StoreError
 from ..wire.limits import MAX_HTTP_BODY_BYTES
+from .access import token_required
 from .context import SECURITY_HEADERS, ApiContext, context_of
 from .limits import RETRY_AFTER_SECONDS
 from .problems import ApiProblem, problem_of
+from .routes import ROUTES, Access
 from .token import carries_token
 
 _log = logging.getLogger(__name__)
 
-CHALLENGE: Final = 'Basic realm="facechain", Bearer'
 PAGE_METHODS: Final = frozenset({"GET", "HEAD"})
+ADMIN_ROUTES: Final = frozenset((row.method, row.path) for row in ROUTES if row.access is Access.ADMIN)
 OPEN_PATHS: Final = frozenset({"/healthz"})
 EVENTS_PATH: Final = "/v1/events"
 OPEN_POSTS: Final = frozenset({"/audit"})
@@ -32,19 +34,16 @@ OPEN_POSTS: Final = frozenset({"/audit"})
 
 
 def _check_access(request: web.Request, context: ApiContext) -> None:
-    """Refuse a write, or a guarded read, without the token."""
+    """Refuse a write, or a guarded read, without the token, and the operator's routes to everybody else."""
+    if (request.method, _route_name(request)) in ADMIN_ROUTES:
+        context.config.admin.check(request)
+        return
     is_read = request.method in PAGE_METHODS or request.path in OPEN_POSTS
     if request.path in OPEN_PATHS or (is_read and not context.config.read_token):
         return
     given = request.headers.get("Authorization", "")
     if not carries_token(given, context.config.token):
-        raise ApiProblem(
-            401,
-            "token-required",
-            "expected the node's API token (file api-token in its data directory) as "
-            f"'Authorization: Bearer …', got {'another one' if given else 'none'}",
-            headers={"WWW-Authenticate": CHALLENGE},
-        )
+        raise token_required("token-required", "API token (file api-token", given)
 
 
 def _route_name(request: web.Request) -> str:

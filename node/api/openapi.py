@@ -59,7 +59,14 @@ def openapi_document(version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {"Error": ERROR_SCHEMA},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "adminToken": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "the operator's, from the node's own machine or an address of api_admin",
+                },
+            },
         },
     }
 
@@ -79,6 +86,8 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     if route.access is Access.WRITE:
         operation["security"] = [{"token": []}]
+    if route.access is Access.ADMIN:
+        operation["security"] = [{"adminToken": []}]
     if route.takes:
         binary = {"schema": {"type": "string", "format": "binary"}}
         operation["requestBody"] = {"required": True, "content": dict.fromkeys(route.takes, binary)}

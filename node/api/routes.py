@@ -31,6 +31,8 @@ class Access(StrEnum):
     """Anybody, unless the operator asked for the token on reads."""
     WRITE = "write"
     """Only with the token."""
+    ADMIN = "admin"
+    """Only with the admin token, and from this machine or where the operator allows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,19 +182,19 @@ ROUTES: Final[tuple[Route, ...]] = (
         path="/v1/peers",
         handler=peers.post_peer,
         summary="Name a peer to stay connected to",
-        access=Access.WRITE,
+        access=Access.ADMIN,
         takes=(JSON,),
         statuses=(200, 201),
-        errors=(408, 409, 413, 415),
+        errors=(403, 408, 409, 413, 415),
     ),
     Route(
         method="DELETE",
         path="/v1/peers",
         handler=peers.delete_peer,
         summary="Forget a named peer, and end the connection to it",
-        access=Access.WRITE,
+        access=Access.ADMIN,
         query=(Query(name="peer", about="HOST:PORT where it listens"),),
-        errors=(404,),
+        errors=(403, 404),
     ),
     _get("/v1/bans", peers.get_bans, "Who is kept out, why and until when"),
     Route(
@@ -200,19 +202,19 @@ ROUTES: Final[tuple[Route, ...]] = (
         path="/v1/bans",
         handler=peers.post_ban,
         summary="Keep a node key, an address or a network out",
-        access=Access.WRITE,
+        access=Access.ADMIN,
         takes=(JSON,),
         statuses=(201,),
-        errors=(408, 413, 415),
+        errors=(403, 408, 413, 415),
     ),
     Route(
         method="DELETE",
         path="/v1/bans",
         handler=peers.delete_ban,
         summary="End a ban",
-        access=Access.WRITE,
+        access=Access.ADMIN,
         query=(Query(name="peer", about="node key, address or network of the ban"),),
-        errors=(404,),
+        errors=(403, 404),
     ),
     Route(
         method="POST",

@@ -6,10 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
+from facechain.node.api.access import AdminAccess
 from facechain.node.api.limits import BAN_SECONDS_MAX
+from facechain.node.api.problems import ApiProblem
+from facechain.node.config_kinds import PeerPattern
 from facechain.node.wire.limits import MAX_MANUAL_PEERS
-from support.api import TOKEN, Served, bearer, serve
+from support.api import ADMIN_TOKEN, TOKEN, Served, bearer, serve
 
 KEY = "ab" * 32
 
@@ -20,7 +24,7 @@ async def send(
     path: str,
     content: object = None,
     *,
-    token: str | None = TOKEN,
+    token: str | None = ADMIN_TOKEN,
     media: str = "application/json",
 ) -> tuple[int, Any]:
     headers = {"Content-Type": media, **bearer(token)}
@@ -122,12 +126,51 @@ async def test_what_cannot_be_read_is_400_and_changes_nothing(
 
 @pytest.mark.parametrize("path", ["/v1/peers", "/v1/bans"])
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-async def test_changes_need_the_token(method: str, path: str) -> None:
+async def test_changes_need_the_admin_token_and_that_opens_nothing_else(method: str, path: str) -> None:
     async with serve() as served:
-        for token in (None, "x" * 64):
+        for token in (None, "x" * 64, TOKEN):
             status, answer = await send(served, method, path, {"peer": KEY}, token=token)
-            assert (status, answer["error"]["code"]) == (401, "token-required")
+            assert (status, answer["error"]["code"]) == (401, "admin-token-required")
         assert served.node.saves == 0
+        status, answer, _ = await served.post(b"", token=ADMIN_TOKEN)
+        assert (status, answer["error"]["code"]) == (401, "token-required")
+
+
+async def test_a_node_without_an_admin_token_takes_no_changes() -> None:
+    async with serve(admin=AdminAccess()) as served:
+        for token in ("", TOKEN):
+            status, answer = await send(served, "POST", "/v1/bans", {"peer": KEY}, token=token)
+            assert (status, answer["error"]["code"]) == (401, "admin-token-required")
+
+
+@pytest.mark.parametrize(
+    "remote, named, allowed",
+    [
+        ("127.0.0.1", (), True),
+        ("127.9.9.9", (), True),
+        ("::1", (), True),
+        ("::ffff:127.0.0.1", (), True),
+        ("192.0.2.7", (), False),
+        ("::ffff:192.0.2.7", (), False),
+        ("2001:db8::1", (), False),
+        ("", (), False),
+        ("192.0.2.7", ("192.0.2.0/24",), True),
+        ("::ffff:192.0.2.7", ("192.0.2.7",), True),
+        ("198.51.100.7", ("192.0.2.0/24",), False),
+        ("2001:db8::1", ("2001:db8::/32",), True),
+    ],
+)
+def test_changes_come_from_this_machine_or_a_named_address(
+    remote: str, named: tuple[str, ...], *, allowed: bool
+) -> None:
+    access = AdminAccess(token=ADMIN_TOKEN, networks=[PeerPattern.parse(item) for item in named])
+    request = make_mocked_request("POST", "/v1/bans", headers=bearer(ADMIN_TOKEN)).clone(remote=remote)
+    if allowed:
+        access.check(request)
+        return
+    with pytest.raises(ApiProblem) as refused:
+        access.check(request)
+    assert (refused.value.status, refused.value.code) == (403, "admin-elsewhere")
 
 
 async def test_another_media_type_is_415() -> None:

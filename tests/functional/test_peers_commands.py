@@ -79,8 +79,10 @@ def test_commands_say_what_is_wrong(network: NetworkRecord) -> None:
         assert "ban-not-found" in peers(node, "unban", "192.0.2.1", code=1)
         assert "a number and s, m, h or d" in peers(node, "ban", "192.0.2.1", "--for", "soon", code=3)
         assert "node key" in peers(node, "ban", "192.0.2.1/8", code=5)
-        (node.data_dir / "api-token").rename(node.data_dir / "moved")
-        assert "token-required" in peers(node, "ban", "192.0.2.1", code=5)
+        (node.data_dir / "admin-token").rename(node.data_dir / "moved")
+        error = peers(node, "ban", "192.0.2.1", code=5)
+        assert "admin-token-required" in error
+        assert "FACECHAIN_ADMIN_TOKEN" in error
         listing = run_command("peers", "list", "--api", node.api, "--data-dir", str(node.data_dir))
         assert (listing.returncode, "addresses known" in listing.stdout) == (0, True)
         assert peers(node, "bans") == {"bans": []}

@@ -238,6 +238,11 @@ class Arena:
         token = DataDir(root=node.data_dir).api_token_file.read_text().strip()
         return NodeClient(node.api, token=token)
 
+    def admin(self, node: NodeProcess) -> NodeClient:
+        """Return a client that holds the operator's token of the node."""
+        token = DataDir(root=node.data_dir).admin_token_file.read_text().strip()
+        return NodeClient(node.api, token=token)
+
     async def connected(self) -> dict[str, dict[str, Any]]:
         """Return the victim's peers by node key."""
         answer = await self.ask(self.victim, "/v1/peers")

@@ -92,6 +92,8 @@ class HostNode:
             environment["FACECHAIN_NODE_WIRE_VERSION"] = str(life.wire_version)
         if life.code is not None:
             environment["PYTHONPATH"] = str(life.code)
+        else:  # an earlier release knows no such setting
+            environment["FACECHAIN_NODE_API_ADMIN"] = "0.0.0.0/0"
         api = f"{self.host.address}:{API_PORT}"
         arguments = [
             "node",
@@ -188,6 +190,11 @@ class HostNode:
     def client(self, seconds: float = STATUS_SECONDS) -> NodeClient:
         """Return a client of its API."""
         return NodeClient(f"{self.host.address}:{API_PORT}", token=self._token, request_seconds=seconds)
+
+    def admin(self) -> NodeClient:
+        """Return a client that may change whom it talks to."""
+        token = self.layout.admin_token_file.read_text(encoding="ascii").strip()
+        return NodeClient(f"{self.host.address}:{API_PORT}", token=token, request_seconds=STATUS_SECONDS)
 
     async def status(self) -> NodeStatus | None:
         """Return its status; None while it does not answer."""

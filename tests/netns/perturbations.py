@@ -243,13 +243,13 @@ async def _slow_link(world: World, item: Perturbation, node: HostNode) -> float:
             raise CheckFailedError("relay", expected="its port", got=port)
         via = f"{world.relay_host.address}:{port.strip()}"
         node.host.shut_out(others, silently=item.silently)
-        async with node.client() as client:
+        async with node.admin() as client:
             await client.call("POST", "/v1/peers", content={"peer": via})
         await world.seen(f"{node.name} is connected by the relay", lambda: _is_connected(node, via))
         slowest = await world.recovered()
         await asyncio.sleep(item.hold_seconds)
         slowest = max(slowest, await world.recovered())
-        async with node.client() as client:
+        async with node.admin() as client:
             await client.call("DELETE", "/v1/peers", query={"peer": via})
     finally:
         node.host.let_in()

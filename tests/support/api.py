@@ -14,6 +14,7 @@ import aiohttp
 
 from facechain.consensus.kinds import StageType
 from facechain.consensus.statement import Statement
+from facechain.node.api.access import AdminAccess
 from facechain.node.api.context import ApiConfig
 from facechain.node.api.server import ApiServer
 from support.chain import SUBMITTER, make_stage
@@ -21,6 +22,8 @@ from support.lone_node import LoneNode
 from support.pictures import Picture, make_picture, picture_batch
 
 TOKEN = "f" * 64
+ADMIN_TOKEN = "e" * 64
+ADMIN = AdminAccess(token=ADMIN_TOKEN)
 
 
 @dataclass(kw_only=True)
@@ -83,7 +86,7 @@ async def serve(node: LoneNode | None = None, **config: Any) -> AsyncIterator[Se
     """Run a node and its server."""
     async with (
         node or LoneNode() as running,
-        ApiServer(running, ApiConfig(token=TOKEN, **config)) as server,
+        ApiServer(running, ApiConfig(token=TOKEN, **{"admin": ADMIN, **config})) as server,
         aiohttp.ClientSession() as session,
     ):
         yield Served(node=running, server=server, session=session)

@@ -20,6 +20,7 @@ from .chain import seed
 from .deadline import eventually
 
 TOKEN = "t" * 64
+ADMIN_TOKEN = "a" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,12 @@ async def live_node(
         **settings,
     )
     config.layout.create()
-    keys = NodeKeys(identity=NodeKey.from_seed(seed(identity or str(folder))), mining=mining, api_token=TOKEN)
+    keys = NodeKeys(
+        identity=NodeKey.from_seed(seed(identity or str(folder))),
+        mining=mining,
+        api_token=TOKEN,
+        admin_token=ADMIN_TOKEN,
+    )
     with Node.open(config, genesis, keys, versions=versions) as node:
         stop = asyncio.Event()
         started: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()

@@ -24,7 +24,7 @@ async def time_manipulation(arena: Arena) -> Seen:
     identity = arena.identity()
     async with (
         lying_in_wait(identity, context, tls.certificate_hash, {}) as (port, peers),
-        arena.client(arena.victim) as client,
+        arena.admin(arena.victim) as client,
     ):
         name = f"{identity.source}:{port}"
         await client.call("POST", "/v1/peers", content={"peer": name})

@@ -85,7 +85,7 @@ async def silent_listener(arena: Arena) -> Seen:
     source = arena.source()
     server = await asyncio.start_server(wait, source, 0)
     name = f"{source}:{server.sockets[0].getsockname()[1]}"
-    async with arena.client(arena.victim) as client:
+    async with arena.admin(arena.victim) as client:
         await client.call("POST", "/v1/peers", content={"peer": name})
         await asyncio.wait((closed,), timeout=10)
         await client.call("DELETE", "/v1/peers", query={"peer": name})

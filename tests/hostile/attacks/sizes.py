@@ -94,7 +94,7 @@ async def answered(arena: Arena, answers: dict[type, Answer], seconds: float = 1
     tls = open_identity(arena.root / "attacker")
     identity = arena.identity()
     listening = lying_in_wait(identity, server_context(tls), tls.certificate_hash, answers)
-    async with listening as (port, peers), arena.client(arena.victim) as client:
+    async with listening as (port, peers), arena.admin(arena.victim) as client:
         name = f"{identity.source}:{port}"
         await client.call("POST", "/v1/peers", content={"peer": name})
         try:

@@ -35,6 +35,7 @@ def test_defaults(home: Path) -> None:
     assert config.data_dir == home
     assert config.genesis_file == home / "genesis.json"
     assert config.token_file == home / "api-token"
+    assert config.admin_token_file == home / "admin-token"
     assert not config.mine
 
 
@@ -68,6 +69,8 @@ def test_every_kind_from_a_file(tmp_path: Path) -> None:
         mining_workers = 3
         api_token_file = "token"
         api_read_token = true
+        api_admin_token_file = "admin"
+        api_admin = ["192.0.2.0/24"]
         max_inbound = 0
         max_outbound = 1
         log_level = "warning"
@@ -95,6 +98,8 @@ def test_every_kind_from_a_file(tmp_path: Path) -> None:
         mining_workers=3,
         api_token_file=tmp_path / "etc" / "token",
         api_read_token=True,
+        api_admin_token_file=tmp_path / "etc" / "admin",
+        api_admin=(PeerPattern(network=IPv4Network("192.0.2.0/24")),),
         max_inbound=0,
         max_outbound=1,
         log_level="warning",

@@ -26,7 +26,8 @@ def test_layout() -> None:
         layout.keys.name,
         layout.log_file.name,
         layout.api_token_file.name,
-    } == {"config.toml", "genesis.json", "store", "keys", "node.log", "api-token"}
+        layout.admin_token_file.name,
+    } == {"config.toml", "genesis.json", "store", "keys", "node.log", "api-token", "admin-token"}
 
 
 def test_create_makes_private_folders_and_may_be_repeated(tmp_path: Path) -> None:
