@@ -76,6 +76,11 @@ COMMANDS: Final = {
         target="cli.producer:produce",
         summary="Generate, filter, cluster, store and submit in one go.",
     ),
+    "privacy-report": Entry(
+        section=_PRODUCER,
+        target="cli.producer:privacy_report",
+        summary="Attack a trained generator and report what it gives away about its training faces.",
+    ),
     "expression": Entry(
         section=_PRODUCER,
         target="cli.expression:expression",

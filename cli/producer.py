@@ -2,7 +2,8 @@
 
 from .producer_cluster import cluster
 from .producer_generate import generate
+from .producer_privacy import privacy_report
 from .producer_produce import produce
 from .producer_train import train
 
-__all__ = ["cluster", "generate", "produce", "train"]
+__all__ = ["cluster", "generate", "privacy_report", "produce", "train"]

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import examples, json_option
+from .options import LongNameOption, examples, json_option
 from .producer_options import device_option, load_faces, progress_bar, show
+from .producer_privacy import dp_options, made_private, with_privacy
 from .stopping import stop_on_signals
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ PRESETS = ("ppsa-plus", "ppsa-paper", "r3-attn-32", "r3-attn-64", "tiny")
         "facechain train --data faces.zip --out run",
         "facechain train --data celeba/ --out run --preset ppsa-paper --device cuda",
         "facechain train --data faces.zip --out run --resume",
+        "facechain train --data faces.zip --out run --dp-epsilon 10 --dp-unit identity",
         "facechain train --preset ppsa-plus --set optimizer.learning_rate=1e-4 --set batch=128 --dry-run",
         "torchrun --nproc-per-node 4 -m facechain.cli train --data faces.zip --out run --preset r3-attn-64",
     )
@@ -55,6 +57,7 @@ PRESETS = ("ppsa-plus", "ppsa-paper", "r3-attn-32", "r3-attn-64", "tiny")
 @click.option(
     "--set",
     "assignments",
+    cls=LongNameOption,
     multiple=True,
     metavar="FIELD=VALUE",
     help="Replace a field of the preset, as in loss.penalty_start=0.5; may be repeated.",
@@ -62,12 +65,14 @@ PRESETS = ("ppsa-plus", "ppsa-paper", "r3-attn-32", "r3-attn-64", "tiny")
 @click.option(
     "--compile",
     "compiled",
+    cls=LongNameOption,
     is_flag=True,
     help="Let torch.compile make the kernels (losses without penalties).",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved configuration and its cost as JSON, and stop."
 )
+@dp_options
 @device_option
 @json_option
 def train(
@@ -84,6 +89,9 @@ def train(
     assignments: tuple[str, ...],
     compiled: bool,
     dry_run: bool,
+    dp_epsilon: float | None,
+    dp_delta: float,
+    dp_unit: str,
     device: str,
     as_json: bool,
 ) -> None:
@@ -92,7 +100,8 @@ def train(
     A run that was interrupted continues with --resume exactly as if it had not been. Ctrl-C and SIGTERM end the
     step at hand, write a checkpoint and stop. Under torchrun the processes share each batch.
     """
-    config = _resolve(preset, images, seed, assignments)
+    chosen = with_privacy(_preset(preset, images, seed), epsilon=dp_epsilon, delta=dp_delta, unit=dp_unit)
+    config = made_private(_override(chosen, assignments))
     if dry_run:
         _print_plan(config)
         return
@@ -131,20 +140,24 @@ def train(
                 "images_per_second": round(result.images_per_second, 1),
                 "device": where.name,
                 "processes": group.size,
+                **run.trainer.privacy_facts(),
                 **distances,
             },
             as_json=as_json,
         )
 
 
-def _resolve(preset: str, images: int | None, seed: int, assignments: tuple[str, ...]) -> "TrainingConfig":
-    from ..gan.config import override
+def _preset(preset: str, images: int | None, seed: int) -> "TrainingConfig":
     from ..gan.presets import find_preset
 
     chosen = dataclasses.replace(find_preset(preset), seed=seed)
-    if images is not None:
-        chosen = dataclasses.replace(chosen, total_images=images)
-    return override(chosen, assignments)
+    return chosen if images is None else dataclasses.replace(chosen, total_images=images)
+
+
+def _override(config: "TrainingConfig", assignments: tuple[str, ...]) -> "TrainingConfig":
+    from ..gan.config import override
+
+    return override(config, assignments)
 
 
 def _print_plan(config: "TrainingConfig") -> None:

@@ -147,11 +147,11 @@ class ReferenceFilter:
         }
 
     def _nearest(self, images: Pixels) -> Floats:
-        points = self._embedder.embed(images)
-        best = [
-            (points[start : start + BLOCK] @ self._references.T).max(axis=1)
-            for start in range(0, len(points), BLOCK)
-        ]
+        """Best similarity of each image; memory is that of one block, however many images there are."""
+        best = [np.empty(0, dtype=np.float32)]
+        for start in range(0, len(images), BLOCK):
+            points = self._embedder.embed(images[start : start + BLOCK])
+            best.append((points @ self._references.T).max(axis=1))
         return np.concatenate(best)
 
     def _calibrate(self, held_out: FaceSet, target: float) -> Calibration:
