@@ -65,6 +65,11 @@ COMMANDS: Final = {
     "train": Entry(
         section=_PRODUCER, target="cli.producer:train", summary="Train a generator on real faces."
     ),
+    "evaluate": Entry(
+        section=_PRODUCER,
+        target="cli.evaluate:evaluate",
+        summary="Measure a generator against people it never saw.",
+    ),
     "generate": Entry(section=_PRODUCER, target="cli.producer:generate", summary="Render synthetic faces."),
     "cluster": Entry(
         section=_PRODUCER,

@@ -63,3 +63,26 @@ def _figure(rows: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(8, 4 * rows), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, [figure.add_subplot(rows, 1, row + 1) for row in range(rows)]
+
+
+def roc_curve(points: Sequence[tuple[float, float]], area: float, path: Path) -> None:
+    """Receiver operating characteristic from (false, true) positive rates."""
+    figure, (axes,) = _figure(1)
+    axes.plot([x for x, _ in points], [y for _, y in points], linewidth=1.5)
+    axes.plot([0, 1], [0, 1], linewidth=0.8, linestyle="--", color="grey")
+    axes.set_xlabel("fakes taken for real faces")
+    axes.set_ylabel("held-out real faces recognised")
+    axes.set_title(f"area under the curve {area:.3f}")
+    figure.savefig(path, format="png")
+
+
+def histogram_comparison(generated: NDArray[np.uint8], real: NDArray[np.uint8], path: Path) -> None:
+    """Share of each grey level, per colour, in two sets of images (N, H, W, 3)."""
+    figure, rows = _figure(3)
+    for channel, axes in enumerate(rows):
+        for name, images in (("generated", generated), ("held-out people", real)):
+            counts = np.bincount(images[..., channel].ravel(), minlength=256)
+            axes.plot(counts / counts.sum(), label=f"{name} ({len(images)})", linewidth=1)
+        axes.set_xlabel(("red", "green", "blue")[channel])
+        axes.legend(loc="upper right")
+    figure.savefig(path, format="png")
