@@ -58,6 +58,12 @@ def expression() -> None:
 @click.option(
     "--images", type=click.IntRange(1), default=None, help="Length of the run. [default: the preset's]"
 )
+@click.option(
+    "--decay-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=None,
+    help="Last share of the run, over which the learning rate falls. [default: the preset's]",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, help="Decides initial weights, order and noise.")
 @click.option(
     "--checkpoint-images", type=click.IntRange(1), default=50_000, help="Images between two checkpoints."
@@ -72,6 +78,7 @@ def train(
     out: Path,
     preset: str,
     images: int | None,
+    decay_share: float | None,
     seed: int,
     checkpoint_images: int,
     resume: bool,
@@ -81,10 +88,10 @@ def train(
 ) -> None:
     """Train a classifier on usage Training and keep the checkpoint that is best on usage PublicTest.
 
-    A run that was interrupted continues with --resume exactly as if it had not been. Its --images may be changed
-    as long as the learning rate has not begun to fall.
+    A run that was interrupted continues with --resume exactly as if it had not been. Its --images and
+    --decay-share may be changed as long as the learning rate has not begun to fall.
     """
-    config = _resolve(preset, images, seed)
+    config = _resolve(preset, seed=seed, total_images=images, decay_share=decay_share)
     if dry_run:
         from ..gan.expression.config import to_json
 
@@ -106,11 +113,12 @@ def train(
     )
 
 
-def _resolve(preset: str, images: int | None, seed: int) -> "ExpressionConfig":
+def _resolve(preset: str, *, seed: int, **given: float | None) -> "ExpressionConfig":
+    """Return the preset with what was given in place of its own values."""
     from ..gan.expression.config import find_preset
 
-    chosen = dataclasses.replace(find_preset(preset), seed=seed)
-    return chosen if images is None else dataclasses.replace(chosen, total_images=images)
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(find_preset(preset), seed=seed, **changes)
 
 
 def _run(run: "ExpressionRun", checkpoint_images: int) -> dict[str, Any]:

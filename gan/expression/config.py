@@ -126,7 +126,7 @@ class ExpressionConfig:
 
     @property
     def decay_start_images(self) -> int:
-        """Images after which the learning rate falls; until here the run's length changes nothing."""
+        """Images after which the learning rate falls; until here neither this share nor the run's length changes anything."""
         return round(self.total_images * (1.0 - self.decay_share))
 
     def side_at(self, images_seen: int) -> int:

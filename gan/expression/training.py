@@ -148,8 +148,8 @@ class ExpressionTrainer:
     def restore(self, state: Mapping[str, object]) -> None:
         """Continue from `state`.
 
-        The length of the run may differ from the state's as long as the learning rate has not begun to fall in
-        either: up to there both take the same steps.
+        The length of the run and the share in which the learning rate falls may differ from the state's as long as it
+        has not begun to fall in either: up to there both take the same steps.
 
         Raises:
             CheckpointError: the state belongs to another configuration.
@@ -164,8 +164,10 @@ class ExpressionTrainer:
     def _check_same(self, before: ExpressionConfig, images_seen: int) -> None:
         if before == self.config:
             return
-        lengthened = dataclasses.replace(before, total_images=self.config.total_images)
-        if lengthened != self.config:
+        rescheduled = dataclasses.replace(
+            before, total_images=self.config.total_images, decay_share=self.config.decay_share
+        )
+        if rescheduled != self.config:
             raise CheckpointError(
                 "the training state belongs to another configuration",
                 expected=to_json(self.config),
@@ -175,10 +177,10 @@ class ExpressionTrainer:
         limit = min(before.decay_start_images, self.config.decay_start_images)
         if images_seen > limit:
             raise CheckpointError(
-                "the run's length cannot change once the learning rate falls",
+                "the run's end cannot change once the learning rate falls",
                 expected=f"a state of at most {limit} images",
                 got=f"{images_seen} images",
-                hint=f"resume with --images {before.total_images}",
+                hint=f"resume with --images {before.total_images} --decay-share {before.decay_share}",
             )
 
 

@@ -202,10 +202,11 @@ def test_only_a_whole_batch_is_annotated(tmp_path: Path, expression_run: Path) -
 def test_train_prints_its_configuration_without_touching_the_data(tmp_path: Path) -> None:
     result = invoke(
         *("train", "--data", tmp_path / "nothing", "--out", tmp_path / "run"),
-        *("--preset", "tiny", "--images", 640, "--seed", 3, "--dry-run"),
+        *("--preset", "tiny", "--images", 640, "--decay-share", 0.5, "--seed", 3, "--dry-run"),
     )
     found = config.from_json(result.stdout)
     assert (found.total_images, found.seed, found.preset) == (640, 3, "tiny")
+    assert found.decay_share == 0.5
     assert not (tmp_path / "run").exists()
 
 

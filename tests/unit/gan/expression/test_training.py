@@ -71,7 +71,7 @@ def test_another_seed_gives_other_weights(expression_faces: LabelledFaces, cpu: 
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_run_may_be_lengthened_until_its_rate_falls(
+def test_the_end_of_a_run_may_be_moved_until_its_rate_falls(
     tmp_path: Path, expression_faces: LabelledFaces, cpu: Device
 ) -> None:
     trainer = ExpressionTrainer(SHORT, expression_faces, cpu)
@@ -79,9 +79,11 @@ def test_a_run_may_be_lengthened_until_its_rate_falls(
     for _ in range(3):
         trainer.run_step()
     ExpressionTrainer(longer, expression_faces, cpu).restore(trainer.state())
+    steeper = dataclasses.replace(SHORT, decay_share=0.2)
+    ExpressionTrainer(steeper, expression_faces, cpu).restore(trainer.state())
     for _ in range(2):
         trainer.run_step()
-    with pytest.raises(CheckpointError, match=r"length cannot change.*at most 154 images, got 160"):
+    with pytest.raises(CheckpointError, match=r"end cannot change.*at most 154 images, got 160"):
         ExpressionTrainer(longer, expression_faces, cpu).restore(trainer.state())
     other = dataclasses.replace(SHORT, seed=5)
     with pytest.raises(CheckpointError, match="another configuration"):
