@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import examples, json_option
+from .options import LongNameOption, examples, json_option
 from .output import emit
 from .producer_options import checkpoint_option, device_option, load_faces, step_bars
 
@@ -34,6 +34,7 @@ NETWORKS = ("efficientnet-lite0", "inception", "dlib-face")
 @click.option(
     "--network",
     "names",
+    cls=LongNameOption,
     type=click.Choice(NETWORKS),
     multiple=True,
     default=NETWORKS[:1],
