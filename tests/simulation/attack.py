@@ -85,6 +85,8 @@ class Attack:
                 self.on_get_headers(message)
             case wire.GetBody():
                 self.on_get_body(message)
+            case wire.GetLeaves():
+                self.on_get_leaves(message)
             case wire.GetStatements():
                 self.on_get_statements(message)
             case wire.GetAddresses():
@@ -122,6 +124,16 @@ class Attack:
             self.say(wire.NotFound(missing=wire.Missing.BODY, hashes=(message.block_hash,)))
             return
         self.say(ServedBody.of(block).chunk(message.start, with_leaves=message.with_leaves))
+
+    def on_get_leaves(self, message: wire.GetLeaves) -> None:
+        """Serve a body's leaves, or say that they are not here."""
+        block = self.block(message.block_hash)
+        if block is None:
+            self.say(wire.NotFound(missing=wire.Missing.LEAVES, hashes=(message.block_hash,)))
+            return
+        self.say(
+            wire.Leaves(block_hash=block.hash, byte_count=block.body.byte_count(), leaves=block.body.leaves())
+        )
 
     def on_get_statements(self, message: wire.GetStatements) -> None:
         """Say that they are not here."""

@@ -28,6 +28,7 @@ from .attacks_blocks import (
     Withhold,
     WrongBits,
     WrongBody,
+    WrongLeaves,
     WrongState,
 )
 from .attacks_frames import (
@@ -80,6 +81,7 @@ ATTACKS: Final[tuple[type[Attack], ...]] = (
     Announced,
     MutatedBody,
     WrongBody,
+    WrongLeaves,
     EmptyChunk,
     Withhold,
     LacksBodies,

@@ -253,6 +253,27 @@ class EmptyChunk(MutatedBody):
         )
 
 
+class WrongLeaves(Attack):
+    """Announces a valid block by its header and names the leaves of another one."""
+
+    def begin(self) -> None:
+        self.learn()
+        self.shown = [self.hostile.forge([self.hostile.statement()])]
+        self.announce(self.shown[0], leaves=False)
+
+    def on_get_leaves(self, message: wire.GetLeaves) -> None:
+        if not self.shown or message.block_hash != self.shown[0].hash:
+            super().on_get_leaves(message)
+            return
+        body = self.shown[0].body
+        self.say(
+            wire.Leaves(
+                block_hash=message.block_hash, byte_count=body.byte_count(), leaves=(seed("no statement"),)
+            )
+        )
+        self.offend()
+
+
 class Withhold(Attack):
     """Announces valid blocks and never hands over what is in them."""
 
@@ -262,6 +283,9 @@ class Withhold(Attack):
         self.announce(block, leaves=self.random.random() < 0.5)
 
     def on_get_body(self, message: wire.GetBody) -> None:
+        pass
+
+    def on_get_leaves(self, message: wire.GetLeaves) -> None:
         pass
 
     def on_get_statements(self, message: wire.GetStatements) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from facechain.node.wire.handshake import PROTOCOL_VERSIONS
+
 from .events import Action, Scheduler
 
 Endpoint = tuple[str, int]
@@ -47,7 +49,7 @@ class Path:
 class Host:
     """A process on the network; `life` counts its starts, so that nothing of an earlier one goes on."""
 
-    wire_version = 2
+    wire_version = PROTOCOL_VERSIONS[1]
     """Highest version of the wire protocol that it speaks."""
     reads_at_once = True
     """Whether a frame is read as soon as it is there; else the host says so when it has read one (`Side.consume`)."""

@@ -172,7 +172,7 @@ def check_states(nodes: Iterable[SimNode]) -> None:
 def check_promises(node: SimNode, promised: Iterable[Statement]) -> None:
     """What a node acknowledged is on its chain or on its disk, whenever it is not between two of its steps."""
     runner = node.node.runner
-    if runner._turns.taken or runner._unfollowed or runner._changes:
+    if runner._unfollowed or runner._changes:
         return
     with node.aside(), node.chain.snapshot() as reader:
         for statement in promised:

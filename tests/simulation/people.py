@@ -164,10 +164,11 @@ class Administrators:
     def _vouch(self, node: SimNode) -> None:
         active = node.chain.tree.active
         height = len(active) - 1 - self._world.events.random.randint(0, DEPTH_MAX)
-        last = None if self._last is None else node.chain.tree.get(self._last)
-        if height < 1 or (self._last is not None and (last is None or not node.chain.tree.is_active(last))):
+        if self._last is not None and not any(self._follows(item) for item in self._world.nodes):
+            self._last = None  # its branch is dead, and nobody is bound to it
+        if height < 1 or (self._last is not None and not self._follows(node)):
             return
-        if last is not None and height <= last.height:
+        if self._last is not None and height <= node.chain.tree.nodes[self._last].height:
             return
         self._last = active[height].hash
         self.checkpoints += 1
@@ -175,6 +176,11 @@ class Administrators:
         self._world.events.note("vouch", node.name, height, self._last.hex()[:16])
         self._say(node, self._keys[0], payload)
         self._later(self._keys[1], payload)
+
+    def _follows(self, node: SimNode) -> bool:
+        """Tell whether a node's chain, as it was last seen, holds the block that was vouched for."""
+        last = None if self._last is None else node.chain.tree.get(self._last)
+        return last is not None and node.chain.tree.is_active(last)
 
     def _change(self, node: SimNode) -> None:
         draw = self._world.events.random

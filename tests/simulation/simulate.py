@@ -25,7 +25,7 @@ from pathlib import Path
 
 from simulation.attacks import ATTACKS
 from simulation.events import Violation
-from simulation.world import World
+from simulation.world import Shape, World
 
 REPLAY = (
     "PYTHONPATH=tests .venv/bin/python tests/simulation/simulate.py --seeds 1 --first-seed {} --trace run.txt"
@@ -45,11 +45,11 @@ class Outcome:
     offences: Counter[str] = field(default_factory=Counter)
 
 
-def simulate(seed: int, trace: Path | None = None) -> Outcome:
+def simulate(seed: int, trace: Path | None = None, shape: Shape | None = None) -> Outcome:
     """Run one seed; a fault of the node counts as a violation like any other."""
     violation = ""
     with open(trace or os.devnull, "w", encoding="utf-8") as sink:  # noqa: PTH123 - os.devnull is no path of ours
-        world = World(seed, sink if trace else None)
+        world = World(seed, sink if trace else None, shape)
         try:
             world.run()
         except Violation as error:

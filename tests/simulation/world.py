@@ -18,6 +18,7 @@ from facechain.consensus.kinds import Role
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import Statement
 from facechain.node.mempool import MempoolLimits
+from facechain.node.wire.handshake import PROTOCOL_VERSIONS
 from support.chain import keys, make_genesis, seed
 
 from .ambient import installed, listening
@@ -78,7 +79,7 @@ class Shape:
     finds_peers: bool
     """Whether nodes hear of each other from one that all know, and by gossip; else everybody names two others."""
     old_wire: int
-    """Nodes that speak the wire's first version only."""
+    """Nodes that speak an older version of the wire."""
 
     @classmethod
     def draw(cls, events: Scheduler) -> Shape:
@@ -137,13 +138,16 @@ class World:
             known = [0] if number else [1]
         else:
             known = self.events.random.sample(others, min(2, len(others)))
+        oldest, newest = PROTOCOL_VERSIONS
         node = SimNode(
             self,
             number,
             mining_key=HONEST_KEYS[number],
             manual=[endpoint_of(other) for other in known],
             max_reorg=self.shape.max_reorg,
-            wire_version=1 if number < self.shape.old_wire else 2,
+            wire_version=self.events.random.randint(oldest, newest - 1)
+            if number < self.shape.old_wire
+            else newest,
         )
         self.network.add(node)
         return node

@@ -1,0 +1,244 @@
+"""Every invariant is seen to break: a fault is planted in the node, and the simulator tells of it by its seed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pytest
+
+from facechain.consensus.chain import UNLIMITED_REORG, BlockTree
+from facechain.consensus.statement import Statement
+from facechain.node.address_gossip import AddressGossip
+from facechain.node.chain_runner import ChainRunner
+from facechain.node.hub import PeerHub
+from facechain.node.hub_work import HubWork
+from facechain.node.mempool import DurableMempool
+from facechain.node.protocol.equivocation import Equivocations
+from facechain.node.protocol.sync import Synchronizer
+from simulation import ambient, attacks, people
+from simulation.attack import Attack
+from simulation.attacks_blocks import Announced, Equivocate, ForgedStatement, WrongBits
+from simulation.attacks_frames import StatementFlood, TwoWords
+from simulation.faults import Faults
+from simulation.simulate import simulate
+from simulation.world import Shape
+
+SEEDS_MAX: Final = 12
+SHAPE: Final = Shape(
+    honest=4,
+    hostile=0,
+    storm_seconds=300,
+    fault_seconds=20,
+    block_seconds=8,
+    submit_seconds=4,
+    pool_statements=20_000,
+    max_reorg=UNLIMITED_REORG,
+    administered_seconds=0,
+    finds_peers=False,
+    old_wire=0,
+)
+
+
+def nothing(*_: object, **__: object) -> Any:
+    """Do nothing where the node does something."""
+
+
+def no_actions(*_: object, **__: object) -> list[Any]:
+    """Want nothing done."""
+    return []
+
+
+async def never(*_: object) -> None:
+    """Wait for ever."""
+    await asyncio.Event().wait()
+
+
+def failing(*_: object, **__: object) -> Any:
+    """Fail in a way that nobody thought of."""
+    raise KeyError("a fault of the node")
+
+
+def acknowledge_only(self: DurableMempool, leaves: Iterable[bytes]) -> None:
+    """Promise without writing."""
+    self.pool.acknowledge(leaves)
+
+
+real_candidate = BlockTree.best_candidate
+
+
+def any_candidate(self: BlockTree, **_: object) -> Any:
+    """Move wherever there is more work."""
+    return real_candidate(self)
+
+
+def first_branch(self: BlockTree, **limits: Any) -> Any:
+    """Stay on a branch whatever happens elsewhere."""
+    found = real_candidate(self, **limits)
+    return found if found is not None and self.fork_point(found) is self.tip else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """A fault, and what is said of it."""
+
+    name: str
+    where: Any
+    what: str
+    """Attribute that is replaced."""
+    by: Any
+    told: str
+    attack: type[Attack] | None = None
+    fault: str = ""
+    """The only thing that goes wrong besides; else everything does."""
+    shape: Shape = SHAPE
+
+
+HOSTILE: Final = replace(SHAPE, hostile=2)
+PLANTED: Final = (
+    Planted(
+        name="signatures-are-not-checked",
+        where=Statement,
+        what="has_valid_signature",
+        by=lambda *_: True,
+        told="took the invalid block",
+        attack=ForgedStatement,
+        shape=HOSTILE,
+    ),
+    Planted(
+        name="promises-are-not-written",
+        where=DurableMempool,
+        what="_protect",
+        by=acknowledge_only,
+        told="lost the acknowledged statement",
+    ),
+    Planted(
+        name="too-much-is-known-of-a-peer",
+        where=ambient,
+        what="RELAY_LIMITS",
+        by=replace(ambient.RELAY_LIMITS, known_per_peer=100_000),
+        told="leaves known of a peer",
+        attack=StatementFlood,
+        shape=HOSTILE,
+    ),
+    Planted(
+        name="the-messenger-is-blamed",
+        where=Synchronizer,
+        what="vouches",
+        by=lambda *_: True,
+        told="punished the honest",
+        attack=Announced,
+        shape=HOSTILE,
+    ),
+    Planted(
+        name="offenders-stay",
+        where=PeerHub,
+        what="end",
+        by=nothing,
+        told="still talks to",
+        attack=WrongBits,
+        shape=HOSTILE,
+    ),
+    Planted(
+        name="nobody-reorganises",
+        where=BlockTree,
+        what="best_candidate",
+        by=first_branch,
+        told="of different work",
+        fault="partition",
+        shape=replace(SHAPE, submit_seconds=100_000),
+    ),
+    Planted(
+        name="checkpoints-bind-nobody",
+        where=BlockTree,
+        what="best_candidate",
+        by=any_candidate,
+        told="left the checkpoint",
+        fault="partition",
+        shape=replace(
+            SHAPE, storm_seconds=900, fault_seconds=100, submit_seconds=60, administered_seconds=10
+        ),
+    ),
+    Planted(
+        name="any-depth-is-reorganised",
+        where=BlockTree,
+        what="best_candidate",
+        by=any_candidate,
+        told="expected at most 2",
+        fault="partition",
+        shape=replace(SHAPE, storm_seconds=900, fault_seconds=100, max_reorg=2),
+    ),
+    Planted(
+        name="a-full-disk-is-kept-secret",
+        where=ChainRunner,
+        what="_note_trouble",
+        by=nothing,
+        told="got None told of it",
+        fault="fill_disk",
+        shape=replace(SHAPE, block_seconds=100_000),
+    ),
+    Planted(
+        name="a-full-disk-is-the-end",
+        where=HubWork,
+        what="_recover",
+        by=never,
+        told="still takes nothing",
+        fault="fill_disk",
+    ),
+    Planted(
+        name="two-blocks-are-not-counted",
+        where=Equivocations,
+        what="on_header",
+        by=nothing,
+        told="did not count the blocks",
+        attack=Equivocate,
+        shape=HOSTILE,
+    ),
+    Planted(
+        name="two-statements-are-not-counted",
+        where=Equivocations,
+        what="on_statement",
+        by=nothing,
+        told="did not count two batches",
+        attack=TwoWords,
+        shape=HOSTILE,
+    ),
+    Planted(
+        name="a-fault-is-only-logged",
+        where=AddressGossip,
+        what="on_get_addresses",
+        by=failing,
+        told="a fault of this node",
+    ),
+)
+
+
+def only(fault: str) -> Callable[[Faults], None]:
+    """Return a weather in which one thing goes wrong."""
+
+    def strike(self: Faults) -> None:
+        if self._world.storm:
+            getattr(self, fault)()
+
+    return strike
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda item: item.name)
+def test_a_planted_fault_is_told(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a few seeds shows it; the first one does, mostly."""
+    monkeypatch.setattr(planted.where, planted.what, planted.by)
+    monkeypatch.setattr(people, "APPROVAL_SECONDS", 2.0)
+    monkeypatch.setattr(people, "DEPTH_MAX", 1)
+    if planted.attack is not None:
+        monkeypatch.setattr(attacks, "ATTACKS", (planted.attack,))
+        monkeypatch.setattr(Faults, "strike", nothing)
+    if planted.fault:
+        monkeypatch.setattr(Faults, "strike", only(planted.fault))
+    for seed in range(1, 1 + SEEDS_MAX):
+        violation = simulate(seed, shape=planted.shape).violation
+        if planted.told in violation:
+            return
+        assert not violation, f"seed {seed}: expected {planted.told!r}, got {violation}"
+    pytest.fail(f"{planted.name}: no violation in {SEEDS_MAX} seeds, expected {planted.told!r}")
