@@ -46,6 +46,9 @@ from .wire.messages import (
 HEADERS_CHECKED_ON_LOOP = 8
 """Seals of longer header messages are verified in a thread."""
 
+HEADERS_READ_ON_LOOP = 64
+"""More headers are read for a peer in a thread."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -69,6 +72,8 @@ class Inbox:
         self._gossip = gossip
         self._links = links
         self._clock_ms = clock_ms
+        self._reading = asyncio.Lock()
+        """Of whoever reads many headers."""
 
     async def take(self, link: PeerLink, message: Message) -> Sequence[Action]:
         """Hand one message to the machine that it is for; return what that wants done."""
@@ -76,6 +81,8 @@ class Inbox:
             return ()
         if isinstance(message, Headers):
             return await self._on_headers(link.id, message)
+        if isinstance(message, GetHeaders):
+            return await self._on_get_headers(link.id, message)
         if isinstance(message, GetBody | GetLeaves):
             return await self._on_get_body(link.id, message)
         handler = _HANDLERS.get(type(message))
@@ -92,9 +99,14 @@ class Inbox:
         """Take a SendAnnouncements."""
         return self._sync.on_send_announcements(link.id, message)
 
-    def on_get_headers(self, link: PeerLink, message: GetHeaders) -> Sequence[Action]:
-        """Take a GetHeaders."""
-        return self._sync.on_get_headers(link.id, message)
+    async def _on_get_headers(self, peer: PeerId, message: GetHeaders) -> Sequence[Action]:
+        """Serve headers; many are read in a thread, one answer at a time, since each takes a while."""
+        nodes = self._sync.headers.wanted(message)
+        if len(nodes) <= HEADERS_READ_ON_LOOP:
+            return self._sync.on_get_headers(peer, message)
+        async with self._reading:
+            headers = await asyncio.to_thread(self._chain.sealed_headers, nodes)
+        return [Send(peer, Headers(sealed_headers=headers))] if peer in self._links else []
 
     async def _on_get_body(self, peer: PeerId, message: GetBody | GetLeaves) -> Sequence[Action]:
         """Serve a body or its leaves; it is read and taken apart in a thread, since it may be large."""
@@ -197,7 +209,6 @@ _HANDLERS: Mapping[type[Message], Callable[[Inbox, PeerLink, Any], Sequence[Acti
     {
         Status: Inbox.on_status,
         SendAnnouncements: Inbox.on_send_announcements,
-        GetHeaders: Inbox.on_get_headers,
         BodyChunk: Inbox.on_body_chunk,
         Leaves: Inbox.on_leaves,
         AnnounceBlock: Inbox.on_announce_block,
@@ -211,4 +222,4 @@ _HANDLERS: Mapping[type[Message], Callable[[Inbox, PeerLink, Any], Sequence[Acti
         Clock: Inbox.on_clock,
     }
 )
-"""Who takes a message of which type; Headers, GetBody and GetLeaves may take long and go through a thread."""
+"""Who takes a message of which type; Headers, GetHeaders, GetBody and GetLeaves may take long and go through a thread."""

@@ -96,10 +96,12 @@ class HeaderSync:
 
     def serve(self, peer: PeerId, message: GetHeaders) -> Action:
         """Answer with headers of the active chain after the first hash that is known."""
+        return Send(peer, Headers(sealed_headers=self._chain.sealed_headers(self.wanted(message))))
+
+    def wanted(self, message: GetHeaders) -> Sequence[HeaderNode]:
+        """Return the nodes whose headers a question asks for."""
         tree = self._chain.tree
-        start = tree.locate(message.locator)
-        nodes = tree.after(start, limit=MAX_HEADERS, stop=message.stop_hash)
-        return Send(peer, Headers(sealed_headers=self._chain.sealed_headers(nodes)))
+        return tree.after(tree.locate(message.locator), limit=MAX_HEADERS, stop=message.stop_hash)
 
     def on_tick(self, peer: PeerId, state: SyncPeer, now: float) -> tuple[list[Action], bool]:
         """Ask again for headers whose time has come; tell whether an answer is late."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from facechain.consensus.chain import HeaderNode
 from facechain.consensus.params import Genesis
 from facechain.consensus.payloads import Cancel
-from facechain.node import hub_work, peer_link
+from facechain.node import hub_inbox, hub_work, peer_link
 from facechain.node.config_kinds import PeerPattern
 from facechain.node.peer_link import PeerLink, payload_bytes
 from facechain.node.protocol.actions import Punish
@@ -227,6 +229,28 @@ async def test_a_store_that_fails_keeps_the_node_up_and_blocks_are_taken_when_it
         full = False
         await node.until(lambda: node.height == 3)
         assert not node.node.peering.bans
+
+
+async def test_many_headers_are_read_for_a_peer_off_the_loop(
+    node: LiveNode, genesis: Genesis, builder: ChainBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = [builder.mine() for _ in range(3)]
+    for block in blocks:
+        await node.node.hub.submit_block(block)
+    read, threads = node.node.chain.sealed_headers, list[int]()
+
+    def noted(nodes: Sequence[HeaderNode]) -> tuple[bytes, ...]:
+        threads.append(threading.get_ident())
+        return read(nodes)
+
+    monkeypatch.setattr(node.node.chain, "sealed_headers", noted)
+    async with peer_of(node, genesis) as peer:
+        for limit in (3, 2):
+            monkeypatch.setattr(hub_inbox, "HEADERS_READ_ON_LOOP", limit)
+            await peer.send(GetHeaders(locator=(), stop_hash=bytes(32)))
+            answer = await receive(peer, Headers)
+            assert answer.sealed_headers == tuple(block.sealed.encode() for block in blocks)
+    assert [item == threading.get_ident() for item in threads] == [True, False]
 
 
 async def test_stopping_says_goodbye_and_takes_no_more(node: LiveNode, genesis: Genesis) -> None:
