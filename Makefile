@@ -71,7 +71,7 @@ check-io: $(VENV)/.dev ## let system calls on a store fail and flip its bits (ne
 	@PYTHONPATH=tests $(BIN)/python tests/fault/check_io.py --per-call $(FAULTS) --seed $(SEED)
 
 check-hostile: $(VENV)/.dev ## a hundred attacks on a real node; WITHOUT_DEFENCE=1 takes each defence out; ONLY=… one attack
-	@PYTHONPATH=tests $(BIN)/python tests/hostile/check_hostile.py --seed $(SEED) $(if $(WITHOUT_DEFENCE),--without-defence) $(addprefix --only ,$(ONLY))
+	@PYTHONPATH=tests $(BIN)/python tests/hostile/check_hostile.py --seed $(SEED) $(if $(WITHOUT_DEFENCE),--without-defence) $(if $(RECORD),--record) $(addprefix --only ,$(ONLY))
 
 check-net: $(VENV)/.dev ## NODES=8 real nodes on hosts of their own through PERTURBATIONS=30 perturbations (needs root, iproute2, iptables)
 	@PYTHONPATH=tests $(BIN)/python tests/netns/check_net.py --nodes $(or $(NODES),8) --perturbations $(or $(PERTURBATIONS),30) --seed $(SEED)

@@ -8,6 +8,7 @@ not at all. The attacker holds a producer's and a submitter's key, and addresses
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,27 +21,44 @@ from typing import Any, Final, Self
 import aiohttp
 
 from facechain.cli.client import NodeClient
+from facechain.consensus.apply import genesis_block
 from facechain.consensus.block import Block, Body, SealedHeader, seal_header
+from facechain.consensus.chain import BlockTree, HeaderNode
 from facechain.consensus.kinds import Role
 from facechain.consensus.params import Genesis
-from facechain.consensus.payloads import AnyPayload, Cancel
+from facechain.consensus.payloads import AnyPayload, Cancel, Stage
 from facechain.consensus.signing import LedgerKey, NodeKey
-from facechain.consensus.statement import NEVER_EXPIRES, Statement, sign_statement
+from facechain.consensus.statement import NEVER_EXPIRES, BatchHeader, Statement, sign_statement
 from facechain.node.chainstate import ChainState
 from facechain.node.data_dir import DataDir
 from facechain.node.genesis_file import GenesisDocument, write_document
 from facechain.node.keystore import Keystore
 from facechain.node.service import clock_ms
+from facechain.node.store.lmdb_store import LmdbStore
 from facechain.node.store.memory import MemoryStore
 from facechain.node.wire import messages as wire
+from facechain.node.wire.limits import MAX_EQUIVOCATORS
 from hostile.attacker import GONE, Answer, Identity, Peer
-from support.chain import ADMIN, KIND_OF, PRODUCER, SUBMITTER, keys, make_genesis, seed, solve
+from support.chain import (
+    ADMIN,
+    KIND_OF,
+    PRODUCER,
+    SUBMITTER,
+    keys,
+    make_genesis,
+    make_stage,
+    seed,
+    solve,
+)
 from support.node_processes import NodeProcess
 from support.ports import free_ports
 from support.statements import revoke
 
-INSIDER, INSIDE_AUTHOR, REVOKED = keys(3, start=50)
-"""The attacker's: a producer, a submitter, and a submitter whose role is taken away before the first attack."""
+INSIDER, INSIDE_AUTHOR, REVOKED, TWO_FACED = keys(4, start=50)
+"""The attacker's: a producer, a submitter, a submitter whose role is taken away before the first attack, and a producer
+who is needed where nobody said two things yet."""
+AUTHORS: Final = keys(MAX_EQUIVOCATORS + 12, start=60)
+"""More submitters of the attacker's."""
 
 AGE_MS: Final = 3_600_000
 """How old the network is, so that the attacker's chains have room before the present."""
@@ -50,6 +68,8 @@ MAX_REORG: Final = 12
 CHUNK_MAX: Final = 65_536
 SETTLE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
+LONG_BLOCKS: Final = 2_300
+"""Of a chain that began long before the nodes did: more than one message of headers holds, nearly all of `AGE_MS`."""
 VICTIM_SCRIPT: Final = Path(__file__).with_name("victim.py")
 
 
@@ -74,8 +94,8 @@ class Victim(PatientProcess):
 def found(now_ms: int) -> Genesis:
     """Return the network's genesis."""
     return make_genesis(
-        producers=(PRODUCER, INSIDER),
-        submitters=(SUBMITTER, INSIDE_AUTHOR, REVOKED),
+        producers=(PRODUCER, INSIDER, TWO_FACED),
+        submitters=(SUBMITTER, INSIDE_AUTHOR, REVOKED, *AUTHORS),
         name="hostile",
         time_ms=now_ms - AGE_MS,
         spacing_ms=SPACING_MS,
@@ -101,12 +121,27 @@ class Mirror:
         found = [self.chain.block(node.hash) for node in self.chain.tree.active[1:]]
         return [block for block in found if block is not None]
 
+    def fork(self, height: int | None = None) -> tuple[BlockTree, HeaderNode]:
+        """Return a tree of the chain's headers up to some height (default: the tip), and the last of them."""
+        tree = BlockTree(genesis_block(self.genesis)[0].sealed, self.genesis.params)
+        parent = tree.tip
+        for node in self.chain.tree.active[1 : None if height is None else height + 1]:
+            sealed = self.chain.sealed_header(node.hash)
+            if sealed is not None:
+                parent = tree.add_header(sealed)
+        return tree, parent
+
     def below(self, height: int) -> Mirror:
         """Return a copy that knows the chain up to some height only."""
         lower = Mirror(self.genesis)
         for block in self.blocks()[:height]:
             lower.take(block)
         return lower
+
+    def mine_past(self, blocks: int) -> None:
+        """Seal empty blocks one after the other, as close as they may be, as the honest miner."""
+        for _ in range(blocks):
+            self.mine(now_ms=self.chain.tree.tip.time_ms + HEARTBEAT_MS, key=PRODUCER)
 
     def mine(
         self, statements: Sequence[Statement] = (), *, now_ms: int | None = None, key: LedgerKey = INSIDER
@@ -134,14 +169,20 @@ class Mirror:
 class Arena:
     """See the module's text. An async context manager; `restart` puts another victim in the first one's place."""
 
-    def __init__(self, root: Path, *, seed_number: int, defences: Sequence[str] = ()) -> None:
+    def __init__(
+        self, root: Path, *, seed_number: int, defences: Sequence[str] = (), is_long: bool = False
+    ) -> None:
+        """`is_long`: the chain has `LONG_BLOCKS` blocks from the start."""
         self.root = root
+        self.is_long = is_long
         self.random = random.Random(seed_number)
         self.genesis = found(clock_ms())
         self.genesis_file = root / "genesis.json"
         self.port = free_ports(1)[0]
         self.serial = 0
         self.lives = 0
+        self.patience_seconds = math.inf
+        """Longest wait for a reason."""
         self._first = defences
         self.peers: list[Peer] = []
         self._stack = AsyncExitStack()
@@ -152,6 +193,8 @@ class Arena:
         self.root.mkdir(parents=True, exist_ok=True)
         write_document(self.genesis_file, GenesisDocument.of(self.genesis))
         self.mirror = Mirror(self.genesis)
+        if self.is_long:
+            await asyncio.to_thread(self._mine_past)
         self.session = await self._stack.enter_async_context(aiohttp.ClientSession())
         await self.restart(self._first)
         self.miner = self._honest("miner", "--mine", "--mining-key", "producer")
@@ -177,6 +220,17 @@ class Arena:
             Keystore(layout.keys).add("producer", PRODUCER, None)
         return folder
 
+    def _mine_past(self) -> None:
+        """Give the miner a long chain to begin with."""
+        self.mirror.mine_past(LONG_BLOCKS)
+        layout = DataDir(root=self.root / "miner").create()
+        with LmdbStore.open(layout.store) as store:
+            chain = ChainState.open(store, self.genesis)
+            for block in self.mirror.blocks():
+                chain.accept_header(block.sealed, now_ms=clock_ms())
+                chain.accept_body(block)
+            chain.advance()
+
     def _honest(self, name: str, *options: str) -> NodeProcess:
         folder = self._prepare(self.root / name, "max_outbound = 0\n")
         process = PatientProcess(folder, self.genesis_file, "--peers", f"127.0.0.1:{self.port}", *options)
@@ -190,9 +244,16 @@ class Arena:
         folder = self._prepare(self.root / f"victim-{self.lives}", f"max_reorg = {MAX_REORG}\n")
         victim = Victim(folder, self.genesis_file, listen=f"127.0.0.1:{self.port}")
         victim.defences = defences
-        self.victim = self._victim_stack.enter_context(victim)
+        self.victim = await asyncio.to_thread(self._victim_stack.enter_context, victim)
         if self.lives > 1:
+            await self._dial_again()
             await self._settle()
+
+    async def _dial_again(self) -> None:
+        """Have the honest peers come back at once, however often the victim was away."""
+        for node in (self.miner, self.second):
+            async with self.admin(node) as client:
+                await client.call("POST", "/v1/peers", content={"peer": f"127.0.0.1:{self.port}"})
 
     async def _settle(self) -> None:
         if not await self.within(self.is_settled, SETTLE_SECONDS):
@@ -287,7 +348,7 @@ class Arena:
 
         A goodbye can get lost where the attacker still sends while the victim closes: then the log tells.
         """
-        said = await peer.reason(seconds)
+        said = await peer.reason(min(seconds, self.patience_seconds))
         if said != GONE:
             return said
 
@@ -305,6 +366,15 @@ class Arena:
                 return False
             await asyncio.sleep(POLL_SECONDS)
         return True
+
+    async def grown(self, height: int) -> None:
+        """Wait until the victim's chain has some height."""
+
+        async def is_grown() -> bool:
+            return bool((await self.status())["height"] >= height)
+
+        if not await self.within(is_grown, SETTLE_SECONDS):
+            raise RuntimeError(f"arena: expected height {height} within {SETTLE_SECONDS:g} s")
 
     # Attackers.
 
@@ -385,6 +455,7 @@ class Arena:
         *,
         sequence: int | None = None,
         valid_until_height: int = NEVER_EXPIRES,
+        batch: BatchHeader | None = None,
     ) -> Statement:
         """Sign a statement of the network."""
         return sign_statement(
@@ -395,11 +466,16 @@ class Arena:
             sequence=self.mirror.sequence(key) if sequence is None else sequence,
             claimed_time_ms=clock_ms(),
             valid_until_height=valid_until_height,
+            batch=batch,
         )
 
     def note(self) -> Cancel:
         """Return a payload that was never said before."""
         return Cancel(note=self.random.randbytes(8).hex())
+
+    def claim(self) -> Stage:
+        """Return a payload that was never said before and that gives nothing up."""
+        return make_stage(name=self.random.randbytes(8).hex())
 
     def hash(self) -> bytes:
         """Return a hash of nothing."""

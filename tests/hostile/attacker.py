@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import secrets
 import ssl
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
@@ -217,6 +218,8 @@ class Peer:
     answers: dict[type[Any], Answer] = field(default_factory=dict)
     seen: list[wire.Message] = field(default_factory=list)
     is_deaf: bool = False
+    counts: Counter[type[Any]] = field(default_factory=Counter)
+    """Messages heard, by type."""
 
     def __post_init__(self) -> None:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -248,13 +251,19 @@ class Peer:
         hello: wire.Hello | bytes | None = None,
         certificate_hash: bytes | None = None,
         signature: bytes | None = None,
+        reflects: bool = False,
     ) -> None:
-        """Go through the handshake as the initiator, with wrong parts where they are given."""
+        """Go through the handshake as the initiator, with wrong parts where they are given.
+
+        `reflects`: the other end's Proof is sent back to it after a Hello that is given as a frame.
+        """
         mine = self.identity.hello() if hello is None else hello
         await self.socket.send(mine if isinstance(mine, bytes) else encode(mine))
         theirs = await self._expect(wire.Hello)
         if isinstance(mine, bytes):
-            await self._expect(wire.Proof)
+            proof = await self._expect(wire.Proof)
+            if reflects:
+                await self.socket.send(encode(proof))
             return
         shown = certificate_hash or self.socket.certificate_hash()
         parts = signed_parts(mine, theirs, shown)
@@ -321,6 +330,7 @@ class Peer:
 
     async def _take(self, message: wire.Message) -> None:
         self.seen.append(message)
+        self.counts[type(message)] += 1
         self.news.set()
         if isinstance(message, wire.Disconnect):
             self._end(reason_of(message))
@@ -364,7 +374,15 @@ class Peer:
 
     async def hear(self, kind: type[MessageT], seconds: float, count: int = 1) -> bool:
         """Wait until so many messages of a type came."""
-        return await self.until(lambda: len(self.all(kind)) >= count, seconds)
+        return await self.until(lambda: self.counts[kind] >= count, seconds)
+
+    async def echo(self, seconds: float = 10.0) -> bool:
+        """Wait until the other end dealt with all that was sent: a question for nothing is answered in its turn."""
+        nowhere = secrets.token_bytes(32)
+        await self.send(wire.GetBody(block_hash=nowhere, start=0, with_leaves=False))
+        return await self.until(
+            lambda: any(nowhere in item.hashes for item in self.all(wire.NotFound)), seconds
+        )
 
     async def close(self) -> None:
         """Cut the connection."""

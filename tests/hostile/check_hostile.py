@@ -20,6 +20,8 @@ import argparse
 import asyncio
 import json
 import logging
+import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,7 +32,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hostile.arena import Arena
 from hostile.attacker import Ended
@@ -44,6 +46,12 @@ PAUSE_SECONDS: Final = 1.0
 BASELINE_KEPT: Final = 2_000
 STRIKE_SECONDS: Final = 120.0
 REPEATS: Final = 2
+AT_ONCE: Final = 3
+BANNED_SECONDS: Final = 3.0
+"""For a ban that follows the end of a connection."""
+PATIENCE_SECONDS: Final = 3.0
+"""For a reason from a node without its defence, unless its times are scaled: with it, the reason comes at once."""
+RECORD: Final = Path(__file__).with_name("without_defence.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +62,8 @@ class Item:
     covers: Sequence[str]
     scaled: bool
     expects: str
+    without: str
+    """The defence that was taken out, or would be."""
     reason_seen: str
     damage: str
     p99_ms: float
@@ -65,6 +75,9 @@ class Item:
     seconds: float = 0.0
     runs: int = 1
 
+    load: float = 0.0
+    """Processes that wanted to run, on average over the last minute."""
+
     @property
     def is_slow_only(self) -> bool:
         """Whether slow answers are all that is wrong."""
@@ -72,9 +85,9 @@ class Item:
 
 
 def defences_of(attack: Attack, *, without_defence: bool) -> tuple[str, ...]:
-    """Return what is changed in the node that an attack runs against; what makes it smaller comes last."""
-    removed = (attack.without,) if without_defence and attack.without else ()
-    return (*removed, *((SCALED,) if attack.scaled else ()))
+    """Return what is changed in the node that an attack runs against; what makes it smaller comes first."""
+    removed = (attack.without,) if without_defence else ()
+    return (*((SCALED,) if attack.scaled else ()), *removed)
 
 
 class Range:
@@ -126,17 +139,21 @@ class Range:
 
     async def _run_once(self, attack: Attack, *, judges_time: bool) -> Item:
         await self.prepare(defences_of(attack, without_defence=self.without_defence))
-        await self.rest(PAUSE_SECONDS)
+        is_quick = self.without_defence and not attack.scaled
+        self.arena.patience_seconds = PATIENCE_SECONDS if is_quick else math.inf
+        if attack.slows or not self.without_defence:
+            await self.rest(PAUSE_SECONDS)
         started = time.monotonic()
         health = Health(arena=self.arena)
         self._struck = True
         async with health:
             seen = await self._strike(attack)
-        if attack.bans and not await self._is_banned():
-            seen = Seen(reason=seen.reason, damage=seen.damage or "the offender is not banned")
+            if attack.bans and not await self.arena.within(self._is_banned, BANNED_SECONDS):
+                seen = Seen(reason=seen.reason, damage=seen.damage or "the offender is not banned")
+            health.is_cut = self.without_defence and (seen.reason != attack.expects or bool(seen.damage))
         await self.arena.leave()
         item = self._judge(attack, seen, health, judges_time=judges_time)
-        return replace(item, seconds=round(time.monotonic() - started, 1))
+        return replace(item, seconds=round(time.monotonic() - started, 1), load=round(os.getloadavg()[0], 1))
 
     async def _strike(self, attack: Attack) -> Seen:
         try:
@@ -146,7 +163,7 @@ class Range:
             return Seen(reason=str(error), damage="the attacker was turned away before it could strike")
         except Exception as error:  # noqa: BLE001 - one attack that breaks is one result
             traceback.print_exc()
-            return Seen(reason="", damage=f"the attack itself broke: {error!r}")
+            return Seen(reason="", damage=f"the attack itself broke: {error!r}", is_broken=True)
 
     async def _is_banned(self) -> bool:
         """Tell whether the last offender is on the list: its connection's log line and its ban share the reason."""
@@ -157,19 +174,21 @@ class Range:
     def _judge(self, attack: Attack, seen: Seen, health: Health, *, judges_time: bool) -> Item:
         answers = self._answers(health.began, health.ended)
         p99, base = percentile(answers), percentile(list(self.baseline))
-        faults = list(health.faults)
+        faults = [] if self.without_defence else list(health.faults)
+        judges_time &= attack.slows or not self.without_defence
         if judges_time and p99 > max(P99_MS_MAX, BASELINE_FACTOR * base):
             faults.append(f"p99 of {p99:.0f} ms, baseline {base:.0f} ms")
         if seen.reason != attack.expects:
             faults.append(f"expected {attack.expects!r}, got {seen.reason!r}")
         if seen.damage:
             faults.append(seen.damage)
-        survived = not faults
+        survived = not faults or (self.without_defence and seen.is_broken)
         return Item(
             name=attack.name,
             covers=attack.covers,
             scaled=attack.scaled,
             expects=attack.expects,
+            without=attack.without,
             reason_seen=seen.reason,
             damage=seen.damage,
             p99_ms=round(p99, 1),
@@ -181,24 +200,53 @@ class Range:
         )
 
 
-def chosen(names: Sequence[str], *, without_defence: bool) -> list[Attack]:
+def chosen(names: Sequence[str]) -> list[Attack]:
     """Return the attacks to run, those against one kind of node together."""
     attacks = load()
     unknown = [name for name in names if name not in attacks]
     if unknown:
         raise SystemExit(f"--only: expected one of {', '.join(sorted(attacks))}, got {', '.join(unknown)}")
     picked = [item for item in attacks.values() if not names or item.name in names]
-    if without_defence:
-        picked = [item for item in picked if item.without]
-    return sorted(picked, key=lambda item: item.scaled)
+    return sorted(picked, key=lambda item: (item.is_long, item.scaled))
 
 
-def recorded(path: Path) -> dict[str, str]:
-    """Return what an earlier run with `--without-defence` saw, by attack."""
-    if not path.exists():
-        return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
+def recorded() -> dict[str, str]:
+    """Return what the last recorded run with `--without-defence` saw of the attacks that succeeded."""
+    found = json.loads(RECORD.read_text(encoding="utf-8"))
     return {item["name"]: item["defence_removed"] for item in found["items"] if not item["survived"]}
+
+
+def summary(items: Sequence[Item], *, seed: int, without_defence: bool, seconds: float) -> dict[str, Any]:
+    """Return the results of a run, for its last line."""
+    rows = [asdict(item) for item in items]
+    before = {} if without_defence or not RECORD.exists() else recorded()
+    for row in rows:
+        row["defence_removed"] = row["defence_removed"] or before.get(row["name"])
+    return {
+        "attacks": len(items),
+        "survived": sum(item.survived for item in items),
+        "verdict": f"p99 <= max({P99_MS_MAX:.0f} ms, {BASELINE_FACTOR:g} x baseline)",
+        "p99_ms_highest": max((item.p99_ms for item in items), default=0.0),
+        "rss_mb_highest": max((item.rss_mb for item in items), default=0.0),
+        "load_highest": max((item.load for item in items), default=0.0),
+        "seconds": round(seconds),
+        "items": rows,
+        "seed": seed,
+        "commit": _commit(),
+    }
+
+
+def record_of(result: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a run without defences."""
+    kept = ("name", "without", "survived", "reason_seen", "defence_removed", "seconds")
+    return {
+        "command": "make check-hostile WITHOUT_DEFENCE=1 RECORD=1",
+        **{
+            name: result[name]
+            for name in ("commit", "seed", "attacks", "survived", "load_highest", "seconds")
+        },
+        "items": [{name: row[name] for name in kept} for row in result["items"]],
+    }
 
 
 def _commit() -> str:
@@ -208,11 +256,35 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-async def run_all(attacks: Sequence[Attack], *, seed: int, without_defence: bool, root: Path) -> list[Item]:
-    """Run attacks in a new arena."""
+async def run_all(
+    attacks: Sequence[Attack], *, seed: int, without_defence: bool, root: Path, at_once: int
+) -> list[Item]:
+    """Run attacks in new arenas: those that need a long chain, or are after slow answers, in one of their own."""
+    groups = [
+        [item for item in attacks if item.is_long],
+        [item for item in attacks if not item.is_long and (item.slows or not without_defence)],
+    ]
+    others = [item for item in attacks if not item.is_long and item.slows < without_defence]
+    lanes = [others[start::at_once] for start in range(at_once)]
+    items: list[Item] = []
+    for number, group in enumerate([*filter(None, groups)]):
+        place = root / f"arena-{number}"
+        items += await run_group(group, seed=seed, without_defence=without_defence, root=place)
+    found = await asyncio.gather(
+        *(
+            run_group(lane, seed=seed, without_defence=without_defence, root=root / f"lane-{number}")
+            for number, lane in enumerate(filter(None, lanes))
+        )
+    )
+    order = {item.name: index for index, item in enumerate(attacks)}
+    return sorted((*items, *(item for lane in found for item in lane)), key=lambda item: order[item.name])
+
+
+async def run_group(attacks: Sequence[Attack], *, seed: int, without_defence: bool, root: Path) -> list[Item]:
+    """Run attacks in one arena."""
     items = []
-    first = defences_of(attacks[0], without_defence=without_defence) if attacks else ()
-    async with Arena(root, seed_number=seed, defences=first) as arena:
+    first = defences_of(attacks[0], without_defence=without_defence)
+    async with Arena(root, seed_number=seed, defences=first, is_long=attacks[0].is_long) as arena:
         place = Range(arena, without_defence=without_defence)
         try:
             if not without_defence:
@@ -225,16 +297,20 @@ async def run_all(attacks: Sequence[Attack], *, seed: int, without_defence: bool
                     sys.stderr.write(f"{attack.name}: could not be run: {error}\n")
                     continue
                 items.append(item)
-                word = "stood" if item.survived else "FELL"
-                sys.stderr.write(
-                    f"{word:5} {item.name}: {item.reason_seen or 'no reason'}, p99 {item.p99_ms} ms "
-                    f"(baseline {item.baseline_p99_ms}), {item.rss_mb} MiB, {item.seconds} s"
-                    + "".join(f"\n      {fault}" for fault in item.faults)
-                    + "\n"
-                )
+                sys.stderr.write(line_of(item) + "\n")
         finally:
             place.close()
     return items
+
+
+def line_of(item: Item) -> str:
+    """Return what is said of an attack while others follow."""
+    word = "stood" if item.survived else "FELL"
+    said = (
+        f"{word:5} {item.name}: {item.reason_seen or 'no reason'}, p99 {item.p99_ms} ms "
+        f"(baseline {item.baseline_p99_ms}), {item.rss_mb} MiB, {item.seconds} s"
+    )
+    return "".join((said, *(f"\n      {fault}" for fault in item.faults)))
 
 
 def main() -> int:
@@ -249,10 +325,21 @@ def main() -> int:
     parser.add_argument(
         "--without-defence", action="store_true", help="take each attack's defence out; it has to succeed"
     )
+    parser.add_argument(
+        "--record", action="store_true", help=f"keep what was seen without defences in {RECORD.name}"
+    )
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=AT_ONCE,
+        metavar="N",
+        help=f"victims without defences at a time, each with honest peers of its own (default: {AT_ONCE})",
+    )
     parser.add_argument("--folder", type=Path, help="keep the nodes' folders here (default: removed)")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    attacks = chosen(options.only, without_defence=options.without_defence)
+    started = time.monotonic()
+    attacks = chosen(options.only)
     with tempfile.TemporaryDirectory(prefix="facechain-hostile-") as scratch:
         items = asyncio.run(
             run_all(
@@ -260,22 +347,15 @@ def main() -> int:
                 seed=options.seed,
                 without_defence=options.without_defence,
                 root=options.folder or Path(scratch),
+                at_once=options.at_once if options.without_defence else 1,
             )
         )
-    before = {} if options.without_defence else recorded(Path(__file__).with_name("without_defence.json"))
-    rows = [asdict(item) for item in items]
-    for row in rows:
-        row["defence_removed"] = row["defence_removed"] or before.get(row["name"])
-    survived = sum(item.survived for item in items)
-    result = {
-        "attacks": len(items),
-        "survived": survived,
-        "verdict": f"p99 <= max({P99_MS_MAX:.0f} ms, {BASELINE_FACTOR:g} x baseline)",
-        "items": rows,
-        "seed": options.seed,
-        "commit": _commit(),
-    }
+    seconds = time.monotonic() - started
+    result = summary(items, seed=options.seed, without_defence=options.without_defence, seconds=seconds)
+    if options.record and options.without_defence and not options.only:
+        RECORD.write_text(json.dumps(record_of(result), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(result) + "\n")
+    survived = result["survived"]
     good = len(items) == len(attacks) and survived == (0 if options.without_defence else len(items))
     return 0 if good else 1
 

@@ -95,6 +95,8 @@ class Health:
     began: float = 0.0
     ended: float = 0.0
     faults: list[str] = field(default_factory=list)
+    is_cut: bool = False
+    """Whether what becomes of the honest peers is of no interest any more."""
 
     async def __aenter__(self) -> Self:
         self.peers = await self.arena.honest_peers()
@@ -108,14 +110,14 @@ class Health:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        if error is not None or self.is_cut:
             self._honest.cancel()
         await asyncio.wait((self._honest,))
         await asyncio.sleep(max(0.0, self.began + LOOK_SECONDS - time.monotonic()))
         self.ended = time.monotonic()
         self._sampling.cancel()
         await asyncio.wait((self._sampling,))
-        if error is None:
+        if error is None and not self.is_cut:
             await self._look()
 
     async def _sample(self) -> None:

@@ -26,10 +26,13 @@ MODULES: Final = (
     "headers",
     "blocks",
     "statements",
+    "equivocation",
     "addresses",
     "places",
     "clocks",
     "http",
+    "queues",
+    "long_chains",
 )
 
 
@@ -41,6 +44,8 @@ class Seen:
     """The reason with which the offender was sent away, `IGNORED` or `HELD`; "" when nothing happened to it."""
     damage: str = ""
     """What the attack achieved."""
+    is_broken: bool = False
+    """Whether the attack itself failed, so that nothing is known."""
 
 
 Strike = Callable[["Arena"], Awaitable[Seen]]
@@ -60,10 +65,12 @@ class Attack:
     """Whether the offender's key has to be on the ban list."""
     scaled: bool
     """Whether it runs against a node with shorter times and smaller memories (`defences.SCALED`)."""
-    without: str | None
+    without: str
     """The defence (`defences.DEFENCES`) that is taken out to see the attack succeed."""
-    quick: bool
-    """Whether continuous integration runs it."""
+    slows: bool
+    """Whether slow answers are what it is after."""
+    is_long: bool
+    """Whether it needs a chain that is longer than one message of headers (`arena.LONG_BLOCKS`)."""
 
 
 ATTACKS: Final[dict[str, Attack]] = {}
@@ -75,8 +82,9 @@ def attack(
     covers: tuple[str, ...] = (),
     bans: bool = False,
     scaled: bool = False,
-    without: str | None = None,
-    quick: bool = False,
+    without: str,
+    slows: bool = False,
+    is_long: bool = False,
 ) -> Callable[[Strike], Strike]:
     """Register an attack under its function's name; the first line of its text is what it is about."""
 
@@ -93,7 +101,8 @@ def attack(
             bans=bans,
             scaled=scaled,
             without=without,
-            quick=quick,
+            slows=slows,
+            is_long=is_long,
         )
         return strike
 
@@ -117,12 +126,6 @@ NO_ATTACK: Final[dict[str, str]] = {
     "scored-peers": "no port shows the scores; what is remembered is counted in test_limits_in_use.py",
     "chunk": "how full this node makes its own answers; a peer can only ask",
     "pace": "how fast this node itself sends; a peer cannot raise it",
-    "equivocators": "takes the keys of more than a hundred producers or authors (test_equivocation.py)",
-    "equivocations": "what is beyond it is not counted, as test_equivocation.py shows",
-    "statements-seen": "no port shows what is remembered; it is counted in test_equivocation.py",
-    "headers-ahead": "takes 200,000 headers with true work and seals (test_sync.py)",
-    "presync-headers": "takes 2,000 headers with less work than the tip: an hour of honest blocks (tests of presync)",
-    "presync-bits": "takes millions of headers with work (tests of presync)",
     "protected-group": "all of loopback's addresses are groups of their own and equal (test_peer_eviction.py)",
     "protected-ping": "all peers of one machine are equally near (test_peer_eviction.py)",
     "offence": "an hour; no port moves the node's clock (test_limits_in_use.py)",

@@ -39,7 +39,7 @@ def lies(first: int, count: int, *, last_seen_ms: int | None = None) -> tuple[wi
     )
 
 
-@attack(expects=HELD, covers=("told",), without="address-allowance", quick=True)
+@attack(expects=HELD, covers=("told",), without="address-allowance")
 async def unasked_address_flood(arena: Arena) -> Seen:
     """Five hundred addresses that nobody asked for, from one peer in a second."""
     before = await arena.known_addresses()
@@ -70,7 +70,7 @@ async def address_book_poisoning(arena: Arena) -> Seen:
     return Seen(reason=HELD, damage=damage)
 
 
-@attack(expects=IGNORED, covers=("horizon",), without="horizon", quick=True)
+@attack(expects=IGNORED, covers=("horizon",), without="horizon")
 async def stale_addresses(arena: Arena) -> Seen:
     """Addresses that nobody saw for a year."""
     before = await arena.known_addresses()
@@ -83,7 +83,7 @@ async def stale_addresses(arena: Arena) -> Seen:
     return Seen(reason=IGNORED, damage=f"{grown} addresses were taken" if grown > 20 else "")
 
 
-@attack(expects=HELD, covers=("answered", "answered-share"), without="answer-once", quick=True)
+@attack(expects=HELD, covers=("answered", "answered-share"), without="answer-once")
 async def address_scraping(arena: Arena) -> Seen:
     """Questions that collect the whole book: one answer for a connection, and a share of the book in it."""
     answers: dict[type, Answer] = {wire.GetAddresses: lambda _: wire.Addresses(addresses=lies(50_000, 400))}
@@ -99,7 +99,7 @@ async def address_scraping(arena: Arena) -> Seen:
     return Seen(reason=HELD, damage=damage)
 
 
-@attack(expects=HELD, covers=("relayed-to",), without="address-relay", quick=True)
+@attack(expects=HELD, covers=("relayed-to",), without="address-relay")
 async def address_spreading(arena: Arena) -> Seen:
     """A new address, said once: two peers hear of it and not all."""
     ears = [await arena.join() for _ in range(10)]

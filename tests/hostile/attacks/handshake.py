@@ -25,20 +25,20 @@ async def refused(arena: Arena, identity: Identity, **handshake: Any) -> Seen:
     return Seen(reason=reason, damage="" if reason else "the handshake was accepted")
 
 
-@attack(expects="wrong-network", quick=True)
+@attack(expects="wrong-network", without="network-id")
 async def wrong_network(arena: Arena) -> Seen:
     """A peer of another network."""
     identity = dataclasses.replace(arena.identity(), network_id=arena.hash())
     return await refused(arena, identity)
 
 
-@attack(expects="version-mismatch", without="versions", quick=True)
+@attack(expects="version-mismatch", without="versions")
 async def wrong_version(arena: Arena) -> Seen:
     """A peer that speaks later versions only."""
     return await refused(arena, arena.identity(versions=(7, 9)))
 
 
-@attack(expects="self-connection")
+@attack(expects="self-connection", without="own-key")
 async def own_key(arena: Arena) -> Seen:
     """The victim's own key shown to it."""
     identity = arena.identity()
@@ -46,7 +46,7 @@ async def own_key(arena: Arena) -> Seen:
     return await refused(arena, identity, hello=identity.hello(node_key=own))
 
 
-@attack(expects="bad-handshake-signature", without="handshake-signature", quick=True)
+@attack(expects="bad-handshake-signature", without="handshake-signature")
 async def identity_theft(arena: Arena) -> Seen:
     """The honest miner's key shown by somebody who does not hold it."""
     before = await arena.honest_peers()
@@ -59,7 +59,7 @@ async def identity_theft(arena: Arena) -> Seen:
     return dataclasses.replace(seen, damage="the miner's connection was replaced") if lost else seen
 
 
-@attack(expects="bad-handshake-signature", without="handshake-signature", quick=True)
+@attack(expects="bad-handshake-signature", without="handshake-signature")
 async def replayed_handshake(arena: Arena) -> Seen:
     """Hello and Proof of an earlier connection, sent again bit by bit."""
     identity = arena.identity()
@@ -79,25 +79,25 @@ async def replayed_handshake(arena: Arena) -> Seen:
     return await refused(arena, identity, hello=hello, signature=signature)
 
 
-@attack(expects="protocol-error")
+@attack(expects="protocol-error", without="roles")
 async def reflected_handshake(arena: Arena) -> Seen:
-    """The victim's own Hello sent back to it."""
+    """The victim's own Hello sent back to it, and then its own Proof."""
     identity = arena.identity()
     probe = await Socket.open(*arena.address, identity.source)
     await probe.upgrade()
     await probe.send(encode(identity.hello()))
     _, theirs = await probe.receive()
     probe.close()
-    return await refused(arena, identity, hello=bytes(theirs))
+    return await refused(arena, identity, hello=bytes(theirs), reflects=True)
 
 
-@attack(expects="certificate-mismatch", without="certificate", quick=True)
+@attack(expects="certificate-mismatch", without="certificate")
 async def relay_in_the_middle(arena: Arena) -> Seen:
     """Somebody who ends TLS in between: the initiator signed for another certificate."""
     return await refused(arena, arena.identity(), certificate_hash=arena.hash())
 
 
-@attack(expects="protocol-error", covers=("user-agent",), without="agent-size", quick=True)
+@attack(expects="protocol-error", covers=("user-agent",), without="agent-size")
 async def long_user_agent(arena: Arena) -> Seen:
     """A Hello whose user agent is one byte longer than allowed."""
     identity = arena.identity()
@@ -109,7 +109,7 @@ async def long_user_agent(arena: Arena) -> Seen:
     return await refused(arena, identity, hello=raw_frame(0x01, values))
 
 
-@attack(expects="unexpected-message", bans=True, without="phases", quick=True)
+@attack(expects="unexpected-message", bans=True, without="phases")
 async def second_handshake(arena: Arena) -> Seen:
     """Another Hello after the handshake."""
     peer = await arena.join()
@@ -117,7 +117,7 @@ async def second_handshake(arena: Arena) -> Seen:
     return Seen(reason=await peer.reason(3))
 
 
-@attack(expects="duplicate-connection")
+@attack(expects="duplicate-connection", without="one-connection-per-key")
 async def one_key_twice(arena: Arena) -> Seen:
     """Twenty connections of one key: it has one place, however often it comes."""
     identity = arena.identity()
@@ -157,7 +157,7 @@ async def slow_loris_on_the_peer_port(arena: Arena) -> Seen:
             await asyncio.sleep(0.5)
 
     drips = [asyncio.create_task(drip(peer)) for peer in peers]
-    reasons = {await peer.reason(8) for peer in peers}
+    reasons = set(await asyncio.gather(*(peer.reason(8) for peer in peers)))
     for task in drips:
         task.cancel()
     return Seen(reason=" ".join(sorted(reasons)))

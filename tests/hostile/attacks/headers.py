@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
 from facechain.consensus.block import Block, Header, SealedHeader, seal_header
-from facechain.consensus.chain import BlockTree
+from facechain.consensus.chain import BlockTree, HeaderNode
 from facechain.consensus.signing import LedgerKey
 from facechain.node.service import clock_ms
 from facechain.node.wire import messages as wire
-from hostile.arena import INSIDER, Arena
-from hostile.attacker import Answer
+from hostile.arena import HEARTBEAT_MS, INSIDER, SPACING_MS, Arena
+from hostile.attacker import Answer, Peer
 from hostile.defences import SCALED_HEADERS
 from hostile.registry import IGNORED, Seen, attack
 from support.chain import ChainBuilder, solve
 from support.strangers import strangers_line
 
 FULL = 2_000
+FLOOD_CHAINS = 60
+FLOOD_LENGTH = 10
 
 
 def showing(headers: Sequence[SealedHeader]) -> dict[type, Answer]:
@@ -43,10 +44,10 @@ def announcement(sealed: SealedHeader) -> wire.AnnounceBlock:
 
 
 def line(
-    arena: Arena, tree: BlockTree, length: int, *, step_ms: int, key: LedgerKey = INSIDER
+    arena: Arena, tree: BlockTree, parent: HeaderNode, length: int, *, step_ms: int
 ) -> list[SealedHeader]:
-    """Mine headers on top of a tree's tip, right in all that can be told without a body."""
-    parent, made = tree.tip, []
+    """Mine headers on top of a header in a tree, right in all that can be told without a body."""
+    made: list[SealedHeader] = []
     for _ in range(length):
         context = tree.context(parent)
         header = Header(
@@ -57,10 +58,10 @@ def line(
             state_root=arena.hash(),
             time_ms=context.parent_time_ms + step_ms,
             bits=context.bits,
-            producer=key.public,
+            producer=INSIDER.public,
             nonce=0,
         )
-        made.append(sealed_by(arena, header, key))
+        made.append(sealed_by(arena, header))
         parent = tree.add_header(made[-1])
     return made
 
@@ -80,7 +81,7 @@ async def next_header(arena: Arena) -> Header:
     return (await arena.learn()).draft().header
 
 
-@attack(expects="high-hash", bans=True, without="work", quick=True)
+@attack(expects="high-hash", bans=True, without="work")
 async def headers_without_work(arena: Arena) -> Seen:
     """A header whose hash is above its target."""
     header = await next_header(arena)
@@ -93,14 +94,14 @@ async def headers_without_work(arena: Arena) -> Seen:
     return await shown(arena, [seal_header(INSIDER, arena.genesis.network_id, header)], 5)
 
 
-@attack(expects="bad-diffbits", bans=True, quick=True)
+@attack(expects="bad-diffbits", bans=True, without="target")
 async def headers_of_own_difficulty(arena: Arena) -> Seen:
     """A header that names an easier target than the rule gives."""
     header = await next_header(arena)
     return await shown(arena, [sealed_by(arena, replace(header, bits=0x2100FFFF))], 5)
 
 
-@attack(expects="bad-seal", bans=True, without="seals", quick=True)
+@attack(expects="bad-seal", bans=True, without="seals")
 async def bad_seal_on_good_header(arena: Arena) -> Seen:
     """A good header with a seal that does not verify; the same header with its true seal is good afterwards."""
     mirror = await arena.learn()
@@ -145,12 +146,11 @@ def serving(blocks: Sequence[Block]) -> dict[type, Answer]:
 @attack(expects="bad-seal", bans=True, without="seals")
 async def bad_seals_in_a_long_message(arena: Arena) -> Seen:
     """Five hundred headers, the last of which has a bad seal: each costs a verification."""
-    tree = (await arena.learn()).below(0).chain.tree
-    made = line(arena, tree, 500, step_ms=2_000)
+    made = line(arena, *(await arena.learn()).fork(0), 500, step_ms=SPACING_MS)
     return await shown(arena, [*made[:-1], SealedHeader(made[-1].header, bytes(64))])
 
 
-@attack(expects="unauthorized-producer", bans=True, without="authority", quick=True)
+@attack(expects="unauthorized-producer", bans=True, without="authority")
 async def heavier_chain_of_strangers(arena: Arena) -> Seen:
     """A chain from genesis with more work than the honest one, sealed by a key without a role."""
     height = (await arena.status())["height"]
@@ -166,22 +166,21 @@ async def heavier_chain_of_strangers(arena: Arena) -> Seen:
     return Seen(reason=reason, damage=damage)
 
 
-@attack(expects="bad-prevblk", bans=True, quick=True)
+@attack(expects="bad-prevblk", bans=True, without="continuity")
 async def headers_with_a_gap(arena: Arena) -> Seen:
     """Headers that do not follow each other."""
-    tree = (await arena.learn()).below(0).chain.tree
-    made = line(arena, tree, 6, step_ms=2_000)
+    made = line(arena, *(await arena.learn()).fork(0), 6, step_ms=SPACING_MS)
     return await shown(arena, [*made[:2], *made[4:]], 5)
 
 
-@attack(expects="time-too-old", bans=True, quick=True)
+@attack(expects="time-too-old", bans=True, without="median-time")
 async def headers_from_the_past(arena: Arena) -> Seen:
     """A header that is not after the median of the eleven before it."""
     header = await next_header(arena)
     return await shown(arena, [sealed_by(arena, replace(header, time_ms=arena.genesis.time_ms))], 5)
 
 
-@attack(expects=IGNORED, without="future-limit", quick=True)
+@attack(expects=IGNORED, without="future-limit")
 async def headers_from_the_future(arena: Arena) -> Seen:
     """Headers an hour ahead of the clock: borne, since a clock may be wrong, and not taken."""
     header = await next_header(arena)
@@ -201,20 +200,23 @@ async def holds(arena: Arena, sealed: SealedHeader) -> bool:
     return any(sealed.hash in item.locator for item in peer.all(wire.GetHeaders))
 
 
-@attack(expects=IGNORED, quick=True)
+@attack(expects=IGNORED, without="parents")
 async def orphan_flood(arena: Arena) -> Seen:
     """Three thousand blocks whose parents nobody knows: none of them is kept."""
     mirror = await arena.learn()
     header = mirror.draft().header
     peer = await arena.join()
+    orphans = set()
     for number in range(3_000):
         orphan = sealed_by(arena, replace(header, previous=arena.hash(), height=header.height + number % 9))
+        orphans.add(orphan.hash)
         await peer.send(announcement(orphan))
     reason = await arena.reason(peer, 1.0)
-    return Seen(reason=reason or IGNORED, damage=await moved_beyond(arena, header.height + 20))
+    wanted = orphans & {item.block_hash for item in peer.all(wire.GetBody)}
+    return Seen(reason=reason or IGNORED, damage=f"{len(wanted)} of them were kept" if wanted else "")
 
 
-@attack(expects=IGNORED, quick=True)
+@attack(expects=IGNORED, without="parents")
 async def far_ahead_blocks(arena: Arena) -> Seen:
     """Blocks a million heights ahead, announced and never explained."""
     header = await next_header(arena)
@@ -234,23 +236,32 @@ async def moved_beyond(arena: Arena, height: int) -> str:
 
 @attack(expects=IGNORED, scaled=True, without="header-memory")
 async def low_work_header_flood(arena: Arena) -> Seen:
-    """Chains of 4,000 sealed headers from genesis with less work than the tip, six times over."""
+    """Sixty short chains of sealed headers with a little less work than the tip: the oldest are forgotten."""
+    await arena.grown(2 * FLOOD_LENGTH)
     mirror = await arena.learn()
-    height = mirror.chain.tree.tip.height
-    length = max(2, min(height - 1, 400))
-    reasons, before = set(), await memory(arena)
-    for _ in range(6 * SCALED_HEADERS // length // 4 + 1):
-        tree = mirror.below(0).chain.tree
-        peer = await arena.join(showing(line(arena, tree, length, step_ms=2_000)))
-        await peer.hear(wire.GetHeaders, 5, 1)
-        reasons.add(await arena.reason(peer, 0.3) or IGNORED)
+    fork = mirror.chain.tree.tip.height - 2 * FLOOD_LENGTH
+    chains = [
+        line(arena, *mirror.fork(fork), FLOOD_LENGTH + 1, step_ms=HEARTBEAT_MS) for _ in range(FLOOD_CHAINS)
+    ]
+    reasons = set()
+    for made in chains:
+        peer = await arena.join(showing(made[:-1]))
+        await peer.hear(wire.GetHeaders, 5)
+        await peer.echo()
+        reasons.add(await arena.reason(peer, 0) or IGNORED)
         await peer.close()
-    grown = await memory(arena) - before
-    return Seen(reason=" ".join(sorted(reasons)), damage="" if grown < 24 else f"{grown:.0f} MiB of headers")
+    judge = await arena.join()
+    await judge.hear(wire.GetHeaders, 5)  # with an answer on its way, it would not ask again
+    held = sum([await knows_parent(judge, made[-1]) for made in chains])
+    most = 2 * SCALED_HEADERS // FLOOD_LENGTH
+    damage = "" if held <= most else f"{held} of {FLOOD_CHAINS} chains are still held"
+    return Seen(reason=" ".join(sorted(reasons)), damage=damage)
 
 
-async def memory(arena: Arena) -> float:
-    """Return the victim's anonymous memory in MiB."""
-    from hostile.health import rss_anon_mib
-
-    return await asyncio.to_thread(rss_anon_mib, arena.victim.pid)
+async def knows_parent(peer: Peer, sealed: SealedHeader) -> bool:
+    """Tell whether the victim has the parent of a header: announced this one, it would ask for headers otherwise."""
+    await peer.echo()
+    before = peer.counts[wire.GetHeaders]
+    await peer.send(announcement(sealed))
+    await peer.echo()
+    return peer.counts[wire.GetHeaders] == before

@@ -44,7 +44,7 @@ async def peer_port_says(arena: Arena, *headers: str, path: str = "/p2p") -> str
     return head.split(" ")[1] if " " in head else ""
 
 
-@attack(expects="413", covers=("http-body",), without="http-body", quick=True)
+@attack(expects="413", covers=("http-body",), without="http-body")
 async def large_http_body(arena: Arena) -> Seen:
     """A body one byte longer than the limit, on the one page that takes uploads without a token."""
     size = MAX_HTTP_BODY_BYTES + 1
@@ -57,7 +57,7 @@ async def large_http_body(arena: Arena) -> Seen:
     return Seen(reason=code)
 
 
-@attack(expects="400 400", covers=("http-line",), without="http-line", quick=True)
+@attack(expects="400 400", covers=("http-line",), without="http-line")
 async def long_request_line(arena: Arena) -> Seen:
     """A request line of more than 4,096 bytes on either port."""
     path = "/" + "x" * (2 * MAX_HTTP_LINE_BYTES)
@@ -65,7 +65,7 @@ async def long_request_line(arena: Arena) -> Seen:
     return Seen(reason=f"{api} {await peer_port_says(arena, path=path)}")
 
 
-@attack(expects="400 400", covers=("http-field",), without="http-field", quick=True)
+@attack(expects="400 400", covers=("http-field",), without="http-field")
 async def long_http_field(arena: Arena) -> Seen:
     """A header of more than 4,096 bytes on either port."""
     field = "X-Long: " + "x" * (2 * MAX_HTTP_FIELD_BYTES)
@@ -73,7 +73,7 @@ async def long_http_field(arena: Arena) -> Seen:
     return Seen(reason=f"{api} {await peer_port_says(arena, field)}")
 
 
-@attack(expects="400 400", covers=("http-headers",), without="http-headers", quick=True)
+@attack(expects="400 400", covers=("http-headers",), without="http-headers")
 async def many_http_headers(arena: Arena) -> Seen:
     """More than 64 headers on either port."""
     fields = [f"X-{number}: 1" for number in range(3 * MAX_HTTP_HEADERS)]
@@ -81,7 +81,7 @@ async def many_http_headers(arena: Arena) -> Seen:
     return Seen(reason=f"{await api_says(arena, head.encode())} {await peer_port_says(arena, *fields)}")
 
 
-@attack(expects="401", covers=("manual-peers",), without="api-token", quick=True)
+@attack(expects="401", covers=("manual-peers",), without="api-token")
 async def writes_without_the_token(arena: Arena) -> Seen:
     """Naming peers, banning the honest miner and submitting, without the token and with a wrong one."""
     miner = (await arena.ask(arena.miner, "/v1/status"))["node_key"]
@@ -147,7 +147,7 @@ async def slow_http_body(arena: Arena) -> Seen:
     return Seen(reason=" ".join(sorted(set(codes))))
 
 
-@attack(expects=HELD, quick=True)
+@attack(expects=HELD, without="api-numbers")
 async def garbage_on_the_api(arena: Arena) -> Seen:
     """Bytes that are no HTTP, paths that lead out, and numbers out of range."""
     codes = [
@@ -156,6 +156,7 @@ async def garbage_on_the_api(arena: Arena) -> Seen:
             b"\x16\x03\x01" + bytes(200) + b"\r\n\r\n",
             b"GET /v1/../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"GET /v1/blocks/99999999999999999999999999 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /v1/blocks?limit=all HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"GET /v1/blocks/-1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"GET /v1/statements/zz HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"POST /v1/status HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
@@ -165,7 +166,7 @@ async def garbage_on_the_api(arena: Arena) -> Seen:
     return Seen(reason=HELD, damage=f"answers {codes}" if bad else "")
 
 
-@attack(expects=HELD)
+@attack(expects=HELD, without="api-listeners")
 async def event_stream_hoarding(arena: Arena) -> Seen:
     """Three hundred event streams that are never read: there is a limit, and other requests are answered."""
     opened = []

@@ -34,7 +34,7 @@ async def slot_exhaustion(arena: Arena) -> Seen:
     return Seen(reason=" ".join(sorted(reasons)), damage=damage)
 
 
-@attack(expects=HELD, covers=("pending-inbound", "pending-per-source"), without="room-for-others", quick=True)
+@attack(expects=HELD, covers=("pending-inbound", "pending-per-source"), without="room-for-others")
 async def silent_sockets(arena: Arena) -> Seen:
     """Four hundred sockets that say nothing, from four addresses: a newcomer from a fifth one still gets in."""
     with contextlib.ExitStack() as stack:
@@ -46,16 +46,21 @@ async def silent_sockets(arena: Arena) -> Seen:
                 silent.connect(arena.address)
         await asyncio.sleep(1.0)
         open_files = await asyncio.to_thread(sockets_of, arena.victim.pid)
-        try:
-            async with asyncio.timeout(8):
-                await arena.join()
-            damage = ""
-        except (TimeoutError, Ended, OSError):
-            damage = "a newcomer was kept out"
+        damage = await kept_out(arena)
     most = MAX_PENDING_INBOUND + MAX_PENDING_PER_SOURCE + MAX_INBOUND
     return Seen(
         reason=HELD, damage=damage or ("" if open_files <= most else f"{open_files} sockets are held")
     )
+
+
+async def kept_out(arena: Arena) -> str:
+    """Return the damage when a newcomer cannot connect."""
+    try:
+        async with asyncio.timeout(8):
+            peer = await arena.join()
+    except (TimeoutError, Ended, OSError):
+        return "a newcomer was kept out"
+    return "a newcomer was kept out" if peer.ended.done() else ""
 
 
 def sockets_of(pid: int) -> int:
@@ -94,7 +99,7 @@ async def silent_listener(arena: Arena) -> Seen:
     return Seen(reason="connection-lost" if gave_up else "", damage="" if gave_up else "the victim waits on")
 
 
-@attack(expects=HELD, quick=True)
+@attack(expects=HELD, without="places-given-back")
 async def connection_churn(arena: Arena) -> Seen:
     """A hundred and fifty connections that are cut in the middle of TLS or the handshake."""
     for number in range(150):
@@ -106,5 +111,4 @@ async def connection_churn(arena: Arena) -> Seen:
             await asyncio.sleep(0.005)
             with contextlib.suppress(OSError):
                 cut.send(b"\x16\x03\x01\x02\x00" + bytes(number))
-    peer = await arena.join()
-    return Seen(reason=HELD, damage="" if not peer.ended.done() else "a newcomer was kept out")
+    return Seen(reason=HELD, damage=await kept_out(arena))

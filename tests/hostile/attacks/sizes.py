@@ -19,7 +19,7 @@ async def sent(arena: Arena, number: int, fields: object, seconds: float = 5) ->
     return Seen(reason=reason, damage="" if reason else "the message was taken")
 
 
-@attack(expects="oversized-message", covers=("headers",), bans=True, without="header-count", quick=True)
+@attack(expects="oversized-message", covers=("headers",), bans=True, without="header-count")
 async def too_many_headers(arena: Arena) -> Seen:
     """An answer of 2,001 headers."""
     frame = raw_frame(0x21, [bytes(224) * (limits.MAX_HEADERS + 1)])
@@ -28,7 +28,7 @@ async def too_many_headers(arena: Arena) -> Seen:
     return Seen(reason=await arena.reason(peer, 5))
 
 
-@attack(expects="oversized-message", covers=("locator",), bans=True, without="locator-count", quick=True)
+@attack(expects="oversized-message", covers=("locator",), bans=True, without="locator-count")
 async def long_locator(arena: Arena) -> Seen:
     """A question with 102 hashes in its locator."""
     return await sent(arena, 0x20, [bytes(32) * (limits.MAX_LOCATOR_HASHES + 1), bytes(32)])
@@ -40,31 +40,31 @@ async def too_many_leaves(arena: Arena) -> Seen:
     return await sent(arena, 0x24, [bytes(224), 0, bytes(32) * (limits.MAX_BODY_LEAVES + 1)], 10)
 
 
-@attack(expects="oversized-message", covers=("inventory",), bans=True, without="inventory-count", quick=True)
+@attack(expects="oversized-message", covers=("inventory",), bans=True, without="inventory-count")
 async def too_much_inventory(arena: Arena) -> Seen:
     """5,001 leaves in one message."""
     return await sent(arena, 0x30, [bytes(32) * (limits.MAX_INVENTORY + 1)])
 
 
-@attack(expects="malformed-message", covers=("shared",), bans=True, without="shared-count", quick=True)
+@attack(expects="malformed-message", covers=("shared",), bans=True, without="shared-count")
 async def too_many_shared(arena: Arena) -> Seen:
     """Eleven addresses that nobody asked for."""
     return await sent(arena, 0x42, [[NOBODY] * (limits.MAX_SHARED_ADDRESSES + 1)])
 
 
-@attack(expects="malformed-message", covers=("host",), bans=True, without="host-size", quick=True)
+@attack(expects="malformed-message", covers=("host",), bans=True, without="host-size")
 async def long_host(arena: Arena) -> Seen:
     """An address whose host has 256 bytes."""
     return await sent(arena, 0x42, [[["h" * (limits.MAX_HOST_BYTES + 1), 9, 0]]])
 
 
-@attack(expects="malformed-message", covers=("reason",), bans=True, without="reason-size", quick=True)
+@attack(expects="malformed-message", covers=("reason",), bans=True, without="reason-size")
 async def long_reason(arena: Arena) -> Seen:
     """A goodbye whose reason has 65 bytes."""
     return await sent(arena, 0x03, ["r" * (limits.MAX_REASON_BYTES + 1), ""])
 
 
-@attack(expects="malformed-message", covers=("detail",), bans=True, without="detail-size", quick=True)
+@attack(expects="malformed-message", covers=("detail",), bans=True, without="detail-size")
 async def long_detail(arena: Arena) -> Seen:
     """A goodbye whose text has 257 bytes."""
     return await sent(arena, 0x03, ["r", "d" * (limits.MAX_DETAIL_BYTES + 1)])

@@ -10,12 +10,12 @@ from facechain.node.wire.limits import BAN_SECONDS, MAX_ANNOUNCERS, PROTOCOL_BAN
 from hostile.arena import Arena
 from hostile.attacker import Ended, raw_frame, silent
 from hostile.defences import SCALED_BANS
-from hostile.health import rss_anon_mib
 from hostile.registry import HELD, Seen, attack
 
-QUEUES_MIB_MAX = 48.0
-"""Four send queues, and what belongs to the connections."""
 PONGS_MAX = 60
+FRAMES_AT_ONCE = 200
+BURSTS = 4
+BURST_FRAMES = 11_000
 HEADERS_MAX = 800
 """Half of a minute's rate, and some seconds' worth."""
 
@@ -23,17 +23,18 @@ HEADERS_MAX = 800
 async def flood(arena: Arena, frame: bytes, count: int, seconds: float = 20) -> Seen:
     """Send one frame again and again, until the victim has enough."""
     peer = await arena.join()
-    for _ in range(count):
+    several = (peer.socket.header(len(frame)) + frame) * FRAMES_AT_ONCE
+    for _ in range(0, count, FRAMES_AT_ONCE):
         if peer.ended.done():
             break
         try:
-            await peer.socket.send(frame)
+            await peer.socket.write(several)
         except Ended:
             break
     return Seen(reason=await arena.reason(peer, seconds))
 
 
-@attack(expects=HELD, without="rates", quick=True)
+@attack(expects=HELD, without="rates")
 async def ping_flood(arena: Arena) -> Seen:
     """More pings than a minute holds: answers go out at their pace, and nothing more is read meanwhile."""
     peer = await arena.join()
@@ -68,18 +69,25 @@ async def inventory_flood(arena: Arena) -> Seen:
     return await flood(arena, encode(wire.Inventory(leaves=(arena.hash(),))), 15_000, 60)
 
 
-@attack(expects=HELD)
+@attack(expects="rate-limit", without="rates")
 async def body_question_flood(arena: Arena) -> Seen:
-    """Ten thousand questions for bodies that do not exist, as fast as they go."""
+    """More questions for bodies that do not exist than a minute holds, as fast as they go."""
     frame = encode(wire.GetBody(block_hash=arena.hash(), start=0, with_leaves=True))
-    peer = await arena.join()
-    for _ in range(10_000):
-        await peer.send(frame)
-    answered = await peer.hear(wire.NotFound, 60, 10_000)
-    return Seen(reason=HELD, damage="" if answered else "the answers stopped")
+    return await flood(arena, frame, 40_000)
 
 
-@attack(expects="unsolicited-reply", without="solicitation", quick=True)
+@attack(expects=HELD, without="turns", slows=True)
+async def burst_of_small_messages(arena: Arena) -> Seen:
+    """Nearly a minute's inventories without an item, in one write from each of four peers: others have their turn."""
+    frame = encode(wire.Inventory(leaves=()))
+    peers = [await arena.join() for _ in range(BURSTS)]
+    burst = (peers[0].socket.header(len(frame)) + frame) * BURST_FRAMES
+    await asyncio.gather(*(peer.socket.write(burst) for peer in peers))
+    answered = await asyncio.gather(*(peer.echo(60) for peer in peers))
+    return Seen(reason=HELD, damage="" if all(answered) else "the answers stopped")
+
+
+@attack(expects="unsolicited-reply", without="solicitation")
 async def unrequested_blocks(arena: Arena) -> Seen:
     """A body that nobody asked for."""
     chunk = wire.BodyChunk(block_hash=arena.hash(), leaves=(), byte_count=0, start=0, statements=(b"x",))
@@ -88,9 +96,7 @@ async def unrequested_blocks(arena: Arena) -> Seen:
     return Seen(reason=await arena.reason(peer, 3))
 
 
-@attack(
-    expects="unsolicited-reply", bans=True, covers=("ban-score", "protocol-ban"), without="scores", quick=True
-)
+@attack(expects="unsolicited-reply", bans=True, covers=("ban-score", "protocol-ban"), without="scores")
 async def repeat_offender(arena: Arena) -> Seen:
     """The same half offence twice: disconnected, then banned for an hour."""
     identity = arena.identity()
@@ -107,7 +113,7 @@ async def repeat_offender(arena: Arena) -> Seen:
     return Seen(reason=" ".join(sorted(set(reasons))), damage=damage)
 
 
-@attack(expects="banned", covers=("ban",), bans=True, without="bans", quick=True)
+@attack(expects="banned", covers=("ban",), bans=True, without="bans")
 async def ban_evasion(arena: Arena) -> Seen:
     """Somebody who broke a rule of the chain comes again, from another address."""
     identity = arena.identity()
@@ -157,26 +163,6 @@ async def deaf_talker(arena: Arena) -> Seen:
     return Seen(reason=await arena.reason(peer, 0.1))
 
 
-@attack(expects=HELD, covers=("send-queue", "send"), scaled=True)
-async def slow_reader(arena: Arena) -> Seen:
-    """Four peers that ask for all headers a thousand times and read none of the answers: little waits for them."""
-    before = await asyncio.to_thread(rss_anon_mib, arena.victim.pid)
-    peers = []
-    for _ in range(4):
-        peer = await arena.join()
-        await peer.hear(wire.GetHeaders, 5)  # which it answers, so that it owes nothing
-        await asyncio.sleep(0.2)
-        peer.stop_listening()
-        peers.append(peer)
-    question = encode(wire.GetHeaders(locator=(), stop_hash=bytes(32)))
-    for peer in peers:
-        for _ in range(1_000):
-            peer.socket.writer.write(peer.socket.header(len(question)) + question)
-    await asyncio.sleep(8.0)
-    grown = await asyncio.to_thread(rss_anon_mib, arena.victim.pid) - before
-    return Seen(reason=HELD, damage="" if grown < QUEUES_MIB_MAX else f"{grown:.0f} MiB wait to be read")
-
-
 @attack(expects="unknown-message", covers=("close",), without="close-time")
 async def never_closes(arena: Arena) -> Seen:
     """An offender that does not take part in the end of its connection."""
@@ -199,7 +185,7 @@ async def clock_flood(arena: Arena) -> Seen:
     return await flood(arena, encode(wire.Clock(time_ms=0)), 10, 5)
 
 
-@attack(expects=HELD, covers=("announcers",), without="announcer-count", quick=True)
+@attack(expects=HELD, covers=("announcers",), without="announcer-count")
 async def many_announcers(arena: Arena) -> Seen:
     """Ten peers that would all like to announce blocks with leaves: three are asked to."""
     peers = [await arena.join() for _ in range(10)]
