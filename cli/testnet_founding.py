@@ -137,7 +137,7 @@ def _write(
     keys: Mapping[str, LedgerKey],
     sealing: Mapping[str, LedgerKey],
 ) -> None:
-    """Write keys, genesis and one API token for the person and every node."""
+    """Write keys, genesis, and one API token and one admin token for the person and every node."""
     from ..node.api.token import load_or_create_token
     from ..node.genesis_file import write_document
     from ..node.keystore import Keystore
@@ -149,8 +149,10 @@ def _write(
     for name, key in keys.items():
         Keystore(wallet.keys).add(name, key, None)
     token = load_or_create_token(wallet.api_token_file)
+    admin_token = load_or_create_token(wallet.admin_token_file)
     for node in record.nodes.values():
         layout = record.data_dir(node.name).create()
         create_private_file(layout.api_token_file, f"{token}\n".encode())
+        create_private_file(layout.admin_token_file, f"{admin_token}\n".encode())
         if node.name in sealing:
             Keystore(layout.keys).add(PRODUCER, sealing[node.name], None)

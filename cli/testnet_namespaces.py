@@ -61,7 +61,7 @@ class Namespaces:
 def made_hosts(record: NetworkRecord) -> Iterator[NetworkRecord]:
     """Make hosts for a network and yield its record with their number; an error in the context takes them back.
 
-    What earlier networks left is cleared before. RefusedError names what is missing here.
+    Nodes take orders of their operator from the machine's own address on the bridge, too. What earlier networks left is cleared before. RefusedError names what is missing here.
     """
     require()
     with only_one_at_work():
@@ -70,6 +70,8 @@ def made_hosts(record: NetworkRecord) -> Iterator[NetworkRecord]:
         try:
             for place, name in enumerate(record.nodes):
                 lan.add(name, place)
+                with record.data_dir(name).config_file.open("a", encoding="utf-8") as settings:
+                    settings.write(f'api_admin = ["{lan.own_address}"]\n')
             yield replace(record, lan=lan.number)
         except BaseException:
             with uninterrupted():

@@ -312,8 +312,10 @@ class TrialNetwork:
         self._signal(name, signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
-        """SIGCONT a node that was frozen."""
+        """SIGCONT a node that was frozen, and tell it of a partition that it slept through."""
         self._signal(name, signal.SIGCONT)
+        if self.runs(name):
+            self._site.divide(self.record, [name])
 
     def _signal(self, name: str, number: signal.Signals) -> None:
         self.reload()

@@ -57,6 +57,7 @@ class Outcome:
                 "kind": item.kind,
                 "target": target,
                 "seconds_to_recover": None if seconds is None else round(seconds, 1),
+                "load": round(os.getloadavg()[0], 1),
             }
         )
 

@@ -64,6 +64,10 @@ def test_hosts_are_divided_by_packets_and_come_together_again(root: Path, tmp_pa
     for node in made["nodes"]:  # from the user's shell
         with urllib.request.urlopen(f"{node['api']}/v1/status", timeout=10) as answer:
             assert json.load(answer)["network_id"] == made["network_id"]
+    user = ("--api", made["nodes"][2]["api"], "--data-dir", made["wallet"])
+    for order in ("ban", "unban"):
+        done = run_command("peers", order, "00" * 32, *user)
+        assert done.returncode == 0, done.stderr
 
     network = TrialNetwork.open(root)
     network.wait(are_apart, seconds=30, what="two branches")

@@ -47,6 +47,8 @@ def test_one_token_opens_every_node(tmp_path: Path) -> None:
     record = found_testnet(tmp_path / "net", count=2, mines=False)
     tokens = {record.data_dir(name).api_token_file.read_text() for name in record.nodes}
     assert tokens == {record.wallet.api_token_file.read_text()}
+    admins = {record.data_dir(name).admin_token_file.read_text() for name in record.nodes}
+    assert admins == {record.wallet.admin_token_file.read_text()} != tokens
 
 
 def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:
