@@ -16,8 +16,12 @@ M_MMAP_THRESHOLD: Final = -3
 M_ARENA_MAX: Final = -8
 """Numbers of mallopt(3)."""
 
+LARGE_BYTES: Final = 384 * 2**10
+"""Blocks of memory from this size on are mapped one by one. asyncio reads each piece of a TLS stream into a new block
+of 256 KiB, which it then cuts to size: mapped, that costs 23 µs a read instead of 0.4."""
+
 SETTINGS: Final = (
-    (M_MMAP_THRESHOLD, 256 * 2**10),
+    (M_MMAP_THRESHOLD, LARGE_BYTES),
     (M_TRIM_THRESHOLD, 2**20),
     (M_ARENA_MAX, 2),
 )

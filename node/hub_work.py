@@ -34,6 +34,9 @@ ADMIT_GROUP = 256
 
 TICK_SECONDS = 0.25
 
+FLUSH_SECONDS = 0.3
+"""Peers are told of new statements at most this often: at once, or else together with those that come meanwhile."""
+
 STORE_RETRY_SECONDS = 2.0
 """Between two tries of a store that failed."""
 
@@ -65,6 +68,7 @@ class HubWork:
         self._links = links
         self._perform = perform
         self.backlog = Backlog()
+        self._flush_at = 0.0
         self.equivocations = EquivocationWatch(
             chain=runner.chain, pool=runner.mempool.pool, found=sync.equivocations, now_ms=clock_ms
         )
@@ -172,10 +176,15 @@ class HubWork:
         """Tell peers of statements that are new in the mempool."""
         for statement in statements:
             self._relay.on_accepted(statement)
-        self._flush()
+        self._flush_if_due()
+
+    def _flush_if_due(self) -> None:
+        if time.monotonic() >= self._flush_at:
+            self._flush()
 
     def _flush(self) -> None:
         """Send inventory to the peers that keep up; that of the others grows until the next tick."""
+        self._flush_at = time.monotonic() + FLUSH_SECONDS
         self._perform(self._relay.flush([link.id for link in self._links.values() if not link.is_busy]))
 
     def _announce(self, block: Block) -> None:
@@ -208,7 +217,7 @@ class HubWork:
                     self._relay.offer_again(self._runner.mempool.pool.leaves()[:MAX_INVENTORY])
                 self._perform(self._sync.on_tick(now))
                 self._perform(self._relay.on_tick(now))
-                self._flush()
+                self._flush_if_due()
             except Exception:  # noqa: BLE001 - the next tick may do better
                 _log.exception("a fault of this node at a tick")
 

@@ -25,7 +25,7 @@ BACKLOG_SECONDS: Final = 2.5
 BACKLOG_SPACINGS: Final = 2
 OWN_MIN: Final = 32
 """Statements that the submitters of a node may have waiting, and as many more as the rest of this table says."""
-IDLE_STATEMENTS: Final = 512
+IDLE_STATEMENTS: Final = 256
 """Statements that a network takes at once in which little was sealed lately, in `IDLE_SECONDS`."""
 IDLE_SECONDS: Final = 10.0
 CROWD: Final = 4.0

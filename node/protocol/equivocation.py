@@ -147,7 +147,7 @@ class Equivocations:
 
     def on_statement(self, statement: Statement, *, height: int, now_ms: int) -> Equivocation | None:
         """Take a statement whose signature verifies; `height` as in :meth:`is_suspect`."""
-        if statement.header.kind is Kind.CANCEL:
+        if self.knows(statement) or statement.header.kind is Kind.CANCEL:
             return None
         held = self._conflict(statement, height)
         if held is None:

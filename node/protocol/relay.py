@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 from ...consensus.errors import DecodeError, RuleViolation
 from ...consensus.statement import Statement
@@ -65,9 +64,13 @@ class _Peer:
     """Leaves whose statements it was sent."""
     announce: dict[bytes, None] = field(default_factory=dict)
     offers: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
-    """Leaves that it has and that nobody was asked for yet, or somebody else was."""
+    """Leaves that it has and that nobody was asked for yet."""
+    spare: dict[bytes, None] = field(default_factory=dict)
+    """Leaves that it has, too, and that another peer was asked for."""
     groups: list[_Group] = field(default_factory=list)
     stalls: int = 0
+    blocks_only: bool = False
+    """Statements are neither offered to it nor taken from it, but for those of blocks."""
 
 
 class Relay:
@@ -88,9 +91,12 @@ class Relay:
         self._checking: dict[bytes, None] = {}
         """Leaves that came and that the mempool has not judged yet."""
 
-    def on_connected(self, peer: PeerId, mempool: Iterable[bytes]) -> list[Action]:
-        """Offer a new peer everything in the mempool."""
-        self._peers[peer] = _Peer(announce=dict.fromkeys(mempool))
+    def on_connected(
+        self, peer: PeerId, mempool: Iterable[bytes], *, blocks_only: bool = False
+    ) -> list[Action]:
+        """Offer a new peer everything in the mempool; `blocks_only`: nothing, now or later."""
+        waiting = () if blocks_only else mempool
+        self._peers[peer] = _Peer(announce=dict.fromkeys(waiting), blocks_only=blocks_only)
         return self.flush((peer,))
 
     def on_disconnected(self, peer: PeerId, now: float) -> list[Action]:
@@ -105,10 +111,14 @@ class Relay:
     def on_inventory(self, peer: PeerId, message: Inventory, now: float) -> list[Action]:
         """Ask for what is new; remember the peer as another source of what was asked elsewhere."""
         state = self._peers[peer]
+        if state.blocks_only:
+            return []
         for leaf in message.leaves:
             self._note_known(state, leaf)
-            if not self._is_here(leaf) and len(state.offers) < self._limits.offers_per_peer:
-                state.offers[leaf] = None
+            if len(state.offers) + len(state.spare) < self._limits.offers_per_peer and not self._is_here(
+                leaf
+            ):
+                (state.spare if leaf in self._asked else state.offers)[leaf] = None
         return self._ask(peer, now)
 
     def on_get_statements(self, peer: PeerId, message: GetStatements) -> list[Action]:
@@ -163,6 +173,7 @@ class Relay:
         for leaf in leaves:
             for other in self._peers.values():
                 other.offers.pop(leaf, None)
+                other.spare.pop(leaf, None)
 
     def on_not_found(self, peer: PeerId, message: NotFound, now: float) -> list[Action]:
         """Ask another peer for what this one lacks."""
@@ -196,6 +207,8 @@ class Relay:
                 self._announce(state, leaf)
 
     def _announce(self, state: _Peer, leaf: bytes) -> None:
+        if state.blocks_only:
+            return
         state.announce[leaf] = None
         while len(state.announce) > self._limits.announce_per_peer:
             del state.announce[next(iter(state.announce))]
@@ -246,9 +259,15 @@ class Relay:
             state.known.popitem(last=False)
 
     def _release(self, peer: PeerId, leaves: Iterable[bytes]) -> None:
+        """A peer owes these no longer: whoever offered them, too, may be asked."""
         for leaf in leaves:
-            if self._asked.get(leaf) == peer:
-                del self._asked[leaf]
+            if self._asked.get(leaf) != peer:
+                continue
+            del self._asked[leaf]
+            for state in self._peers.values():
+                if leaf in state.spare:
+                    del state.spare[leaf]
+                    state.offers[leaf] = None
 
     def _ask_all(self, now: float) -> list[Action]:
         """Ask peers for what they offered and nobody was asked for; those that answered before go first."""
@@ -271,15 +290,11 @@ class Relay:
 
     def _free(self, state: _Peer) -> list[bytes]:
         """Take out offers that nobody was asked for, up to one request; what is here by now is forgotten."""
-        size = self._limits.request_size
         found: list[bytes] = []
-        for leaf in list(islice(state.offers, 2 * size)):
-            if len(found) == size:
-                break
+        while state.offers and len(found) < self._limits.request_size:
+            leaf, _ = state.offers.popitem(last=False)
             if leaf in self._asked:
-                state.offers.move_to_end(leaf)  # still a second source
-                continue
-            del state.offers[leaf]
-            if not self._is_here(leaf):
+                state.spare[leaf] = None
+            elif not self._is_here(leaf):
                 found.append(leaf)
         return found
