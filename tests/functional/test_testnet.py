@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -344,6 +345,30 @@ def test_partition_kill_restart_heal(root: Path, tmp_path: Path) -> None:
         assert wrong.returncode == 3, wrong.stderr
         assert problem in error_line(wrong)
     assert run_testnet("down", root=root).returncode == 0
+
+
+def test_a_partition_and_its_end_reach_a_node_that_was_frozen(root: Path) -> None:
+    network = TrialNetwork.found(root, count=2, mines=True)
+
+    def bans_of_the_sleeper() -> int:
+        with urllib.request.urlopen(f"{network.node('node-2').url}/v1/bans", timeout=10) as answer:
+            return len(json.load(answer)["bans"])
+
+    try:
+        network.start_all()
+        network.wait_connected()
+        network.freeze("node-2")
+        network.partition([["node-1"], ["node-2"]])
+        network.thaw("node-2")
+        assert bans_of_the_sleeper() == 1
+        network.wait(lambda views: views[1].peers == 0, seconds=30, what="no peer")
+        network.freeze("node-2")
+        network.heal()
+        network.thaw("node-2")
+        assert bans_of_the_sleeper() == 0
+        network.wait(lambda views: views[1].peers == 1, seconds=30, what="a peer")
+    finally:
+        network.take_down()
 
 
 def test_a_scenario_that_is_wrong_starts_nothing(root: Path, tmp_path: Path) -> None:
