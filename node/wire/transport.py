@@ -294,9 +294,11 @@ class Listener:
         remote = request.transport.get_extra_info("peername") if request.transport else None
         if remote is None:
             return web.Response(status=400)
-        await websocket.prepare(request)
         try:
+            await websocket.prepare(request)
             connection = await self._prove(websocket, pending.deadline, (remote[0], remote[1]))
+        except ConnectionError:  # whoever asked is gone
+            return web.Response(status=400)
         except HandshakeError as error:
             level = logging.DEBUG if error.reason == Reason.SELF_CONNECTION else logging.INFO
             _log.log(level, "refused inbound %s:%d: %s", remote[0], remote[1], error)

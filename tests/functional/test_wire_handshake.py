@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from facechain.node.wire.connection import Connection
 from facechain.node.wire.faults import (
@@ -237,6 +238,28 @@ async def test_other_paths_of_the_peer_port_are_not_found(tmp_path: Path) -> Non
                 assert response.status == 404
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await session.ws_connect(f"wss://127.0.0.1:{listener.port}/other")
+
+
+async def test_who_leaves_before_the_upgrade_is_answered_leaves_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare = web.WebSocketResponse.prepare
+
+    async def too_late(self: web.WebSocketResponse, request: web.BaseRequest) -> object:
+        assert request.transport is not None
+        request.transport.close()
+        return await prepare(self, request)
+
+    monkeypatch.setattr(web.WebSocketResponse, "prepare", too_late)
+    failures = Failures()
+    async with (
+        listening(tmp_path, failures.serve) as listener,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client_context())) as session,
+    ):
+        with pytest.raises(aiohttp.ClientError):
+            await session.ws_connect(f"wss://127.0.0.1:{listener.port}/p2p")
+        await eventually(lambda: not listener._pending, seconds=SECONDS, what="a free place")
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_tls_1_2_is_refused(tmp_path: Path) -> None:
