@@ -102,6 +102,7 @@ class Health:
         self.peers = await self.arena.honest_peers()
         self.height = int((await self.arena.status())["height"])
         self.pid = self.arena.victim.pid
+        self.log_bytes = (self.arena.victim.data_dir / "output.log").stat().st_size
         self.began = time.monotonic()
         self._sampling = asyncio.create_task(self._sample())
         self._honest = asyncio.create_task(self._submit())
@@ -158,6 +159,6 @@ class Health:
             self.faults.append("no honest block arrived")
         if self.rss_mib > RSS_MIB_MAX:
             self.faults.append(f"{self.rss_mib:.0f} MiB of memory, expected at most {RSS_MIB_MAX:.0f}")
-        log = (self.arena.victim.data_dir / "output.log").read_text(encoding="utf-8", errors="replace")
-        if "Traceback" in log:
+        log = (self.arena.victim.data_dir / "output.log").read_bytes()[self.log_bytes :]
+        if b"Traceback" in log:
             self.faults.append("a traceback in the victim's log")
