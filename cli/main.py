@@ -91,6 +91,11 @@ COMMANDS: Final = {
         target="cli.expression:expression",
         summary="Tell the facial expressions of faces, with their confidence.",
     ),
+    "report": Entry(
+        section=_PRODUCER,
+        target="cli.report:report",
+        summary="Write a page with the paper's tables and figures as this run has them.",
+    ),
     "testnet": Entry(
         section=_TRIAL,
         target="cli.testnet:testnet",

@@ -81,3 +81,7 @@ class StoreError(ProducerError):
 
 class BatchFolderError(ProducerError):
     """A produced batch folder cannot be written or is inconsistent."""
+
+
+class ReportError(ProducerError):
+    """What a report is made of is missing or damaged."""
