@@ -12,21 +12,16 @@ import json
 import logging
 import os
 import signal
-import sys
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from ..consensus.params import Genesis
 from .allocator import give_memory_back
 from .config import NodeConfig
+from .interpreter import settle_interpreter
 from .service import Addresses, Node, NodeKeys
 
 RUN_FILE = "node.json"
-
-SWITCH_SECONDS: Final = 0.0002
-"""How long a thread of Python may let another one wait. Verifying a signature lets go of the interpreter for 60 µs; by
-default it is given back only 5 ms later while the event loop is busy, and 256 signatures take more than a second."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +29,7 @@ _log = logging.getLogger(__name__)
 def run_node(config: NodeConfig, genesis: Genesis, keys: NodeKeys) -> None:
     """Run a node until SIGTERM or SIGINT; raises as `Node.open` and `Node.run`."""
     give_memory_back()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    settle_interpreter()
     with Node.open(config, genesis, keys) as node:
         asyncio.run(_serve(node))
 
