@@ -59,6 +59,8 @@ INSIDER, INSIDE_AUTHOR, REVOKED, TWO_FACED = keys(4, start=50)
 who is needed where nobody said two things yet."""
 AUTHORS: Final = keys(MAX_EQUIVOCATORS + 12, start=60)
 """More submitters of the attacker's."""
+GAPPED: Final = keys(3, start=300)
+"""Submitters of the attacker's who never say their first statement."""
 
 AGE_MS: Final = 3_600_000
 """How old the network is, so that the attacker's chains have room before the present."""
@@ -95,7 +97,7 @@ def found(now_ms: int) -> Genesis:
     """Return the network's genesis."""
     return make_genesis(
         producers=(PRODUCER, INSIDER, TWO_FACED),
-        submitters=(SUBMITTER, INSIDE_AUTHOR, REVOKED, *AUTHORS),
+        submitters=(SUBMITTER, INSIDE_AUTHOR, REVOKED, *AUTHORS, *GAPPED),
         name="hostile",
         time_ms=now_ms - AGE_MS,
         spacing_ms=SPACING_MS,
@@ -441,12 +443,18 @@ class Arena:
         return self.mirror
 
     async def _fetch(self, reader: Peer, sealed: SealedHeader) -> Block | None:
-        before = len(reader.all(wire.BodyChunk))
-        await reader.send(wire.GetBody(block_hash=sealed.hash, start=0, with_leaves=True))
-        if not await reader.hear(wire.BodyChunk, 10.0, before + 1):
-            return None
-        chunk = reader.all(wire.BodyChunk)[-1]
-        return Block(sealed, Body(tuple(Statement.decode(item) for item in chunk.statements)))
+        body = Body(())
+        while body.root() != sealed.header.body_root:
+            before = reader.counts[wire.BodyChunk]
+            start = len(body.statements)
+            await reader.send(wire.GetBody(block_hash=sealed.hash, start=start, with_leaves=start == 0))
+            if not await reader.hear(wire.BodyChunk, 10.0, before + 1):
+                return None
+            chunk = reader.all(wire.BodyChunk)[-1]
+            if not chunk.statements:
+                return None
+            body = Body((*body.statements, *(Statement.decode(item) for item in chunk.statements)))
+        return Block(sealed, body)
 
     def sign(
         self,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from facechain.consensus.statement import Statement
 from facechain.node.wire import messages as wire
 from facechain.node.wire.limits import MAX_INVENTORY, MAX_ORPHAN_BYTES, MAX_ORPHANS
-from hostile.arena import INSIDE_AUTHOR, INSIDER, REVOKED, Arena
+from hostile.arena import GAPPED, INSIDE_AUTHOR, REVOKED, Arena
 from hostile.attacker import Answer, silent
 from hostile.registry import IGNORED, Seen, attack
 from support.chain import STRANGER, make_batch
@@ -119,7 +119,7 @@ async def sequence_gaps(arena: Arena) -> Seen:
     await arena.learn()
     made = [
         arena.sign(key, arena.note(), sequence=arena.mirror.sequence(key) + 1 + number)
-        for key in (INSIDE_AUTHOR, INSIDER)
+        for key in GAPPED[:2]
         for number in range(3_000)
     ]
     reason = await offered(arena, made, 1.0)
@@ -134,8 +134,7 @@ async def large_gaps(arena: Arena) -> Seen:
     """Forty batches of nearly a MiB whose author's first statement never comes: they wait within their bound."""
     await arena.learn()
     payload, header = make_batch(LARGE_RECORDS, public=False)
-    first = arena.mirror.sequence(INSIDE_AUTHOR) + 1
-    made = [arena.sign(INSIDE_AUTHOR, payload, sequence=first + number, batch=header) for number in range(40)]
+    made = [arena.sign(GAPPED[2], payload, sequence=1 + number, batch=header) for number in range(40)]
     reason = await offered(arena, made, 1.0, at_once=1)
     arrived = await have_arrived(arena, made)
     held = sum([await served(arena, [item], at_once=1) * item.size_bytes for item in made])
