@@ -109,7 +109,9 @@ class Allowance:
     def limits(self, waiting: int, now: float) -> Limits:
         """Return how much may wait at this moment, when `waiting` statements are in the pool."""
         every, own = self.rates(now)
-        lately = sum(block.all for block in self._blocks if now - block.at < IDLE_SECONDS)
+        # Copied at once: the chain's thread appends while a handler's reads.
+        blocks = list(self._blocks)
+        lately = sum(block.all for block in blocks if now - block.at < IDLE_SECONDS)
         others = max(0, waiting - len(self._own))
         idle = max(0, IDLE_STATEMENTS - lately - others)
         limit = OWN_MIN + idle + int(self._seconds * own)
