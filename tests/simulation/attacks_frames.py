@@ -223,9 +223,12 @@ class TwoWords(Offers):
 
     guilty = False
 
+    def __init__(self, hostile: Hostile, side: Side) -> None:
+        super().__init__(hostile, side)
+        self.handed: set[bytes] = set()
+
     def make(self) -> list[Statement]:
         self.sequence = self.victim.next_sequence(self.hostile.author.public)
-        self.handed: set[bytes] = set()
         self.hostile.events.after(JUDGE_SECONDS, partial(self._judge_count, self.victim.life))
         return [self.hostile.batch(self.sequence), self.hostile.batch(self.sequence)]
 
