@@ -23,6 +23,7 @@ from .wire.messages import BY_TYPE, Address, Addresses, Clock, GetAddresses, Sha
 CLOCK_SAY_MS: Final = 600_000
 """The operator is told of a wrong clock this often."""
 
+_CLOCK_VERSION: Final = BY_TYPE[Clock].since
 _SHARING_VERSION: Final = BY_TYPE[ShareAddresses].since
 
 _log = logging.getLogger(__name__)
@@ -51,8 +52,11 @@ class AddressGossip:
     def on_connected(self, link: PeerLink) -> Sequence[Action]:
         """Say the time and this node's address; ask a peer that this node chose for addresses; note where it listens."""
         actions: list[Action] = []
-        if self._shares(link):
+        if link.connection.peer.version >= _CLOCK_VERSION:
             actions.append(Send(link.id, Clock(time_ms=self._clock_ms())))
+        if link.blocks_only:
+            return actions
+        if self._shares(link):
             actions += self._own_news(link)
         if link.dialed is not None:
             link.allowance.on_asked()
@@ -80,7 +84,7 @@ class AddressGossip:
 
     def on_get_addresses(self, link: PeerLink, _message: GetAddresses) -> Sequence[Action]:
         """Answer a peer that connected to this node, once; a later answer is empty, so that none can collect them."""
-        if link.dialed is not None or link.has_addresses:
+        if link.dialed is not None or link.has_addresses or link.blocks_only:
             return [Send(link.id, Addresses(addresses=()))]
         link.has_addresses = True
         answer = self._book.answer(link.connection.remote[0], self._clock_ms())
@@ -88,12 +92,13 @@ class AddressGossip:
 
     def on_addresses(self, link: PeerLink, message: Addresses) -> Sequence[Action]:
         """Take the answer to a question."""
-        self._hear(link, message.addresses)
+        if not link.blocks_only:
+            self._hear(link, message.addresses)
         return []
 
     def on_share_addresses(self, link: PeerLink, message: ShareAddresses) -> Sequence[Action]:
         """Take addresses that nobody asked for, and pass on those that are new."""
-        return self._pass_on(self._hear(link, message.addresses), link)
+        return [] if link.blocks_only else self._pass_on(self._hear(link, message.addresses), link)
 
     def on_clock(self, link: PeerLink, message: Clock) -> Sequence[Action]:
         """Compare a peer's clock with this node's, if this node chose the peer."""
@@ -126,4 +131,4 @@ class AddressGossip:
 
     @staticmethod
     def _shares(link: PeerLink) -> bool:
-        return link.connection.peer.version >= _SHARING_VERSION
+        return not link.blocks_only and link.connection.peer.version >= _SHARING_VERSION

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from .config_kinds import Endpoint
 from .hub import PeerHub
@@ -17,9 +18,10 @@ from .peer_door import PeerDoor
 from .protocol import peer_entry
 from .protocol.peer_outbound import Dial, DialKind, Outbound, OutboundPlan
 from .wire.connection import Connection
-from .wire.faults import HandshakeError, Reason, WireError
+from .wire.faults import AlreadyConnected, HandshakeError, Reason, WireError
 from .wire.handshake import LocalNode
 from .wire.limits import ConnectionLimits
+from .wire.messages import Service
 from .wire.transport import connect
 
 POLL_SECONDS = 0.25
@@ -125,7 +127,10 @@ class Dialer:
         self._book.on_tried(host, port, self._clock_ms())
         started = time.monotonic()
         try:
-            connection = await connect(host, port, local=self._local, limits=self._limits)
+            connection = await connect(host, port, local=self._local_for(dial), limits=self._limits)
+        except AlreadyConnected:
+            self._on_connected_already(dial)
+            return
         except WireError as error:
             self._on_failure(dial, error)
             return
@@ -146,6 +151,21 @@ class Dialer:
             await connection.close(Reason.DONE, "this node only looked whether the address works")
             return
         await self._serve(dial, connection, before)
+
+    def _local_for(self, dial: Dial) -> LocalNode:
+        """Return what this node tells about itself: over connections for blocks alone, not where it listens."""
+        if dial.kind.is_block_relay:
+            return replace(
+                self._local, services=Service.BODIES, listen_port=0, avoids=self._hub.is_connected_to
+            )
+        if dial.kind is DialKind.FEELER:
+            return replace(self._local, avoids=self._hub.is_connected_to)
+        return self._local
+
+    def _on_connected_already(self, dial: Dial) -> None:
+        """The address works, and the connection that there is to its node is worth more than this one."""
+        self._door.counts.feelers_worked += dial.kind is DialKind.FEELER
+        self._book.on_success(*dial.endpoint, self._clock_ms())
 
     async def _serve(self, dial: Dial, connection: Connection, failures_before: int) -> None:
         served = time.monotonic()

@@ -38,6 +38,9 @@ from .wire.faults import Reason, WireError
 
 DETAIL_CHARACTERS_MAX = 200
 
+PROBE_SECONDS = 5.0
+"""Within which a peer says something on a connection that is in the way of another one of its own."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -158,8 +161,19 @@ class PeerHub:
             return refusal
         older = self._link_of(connection.peer.node_key)
         if older is not None and not self._keeps_newer(connection, older):
+            self._probe(older)
             return Reason.DUPLICATE_CONNECTION, "this node is connected to you already"
         return None
+
+    def is_connected_to(self, node_key: bytes) -> bool:
+        """Tell whether there is a connection to a node."""
+        return self._link_of(node_key) is not None
+
+    def _probe(self, link: PeerLink) -> None:
+        """Find out whether a connection is alive: its peer opened another one, so perhaps it lost this one."""
+        if link.probe is None or link.probe.done():
+            name = f"peer {link.id} probe"
+            link.probe = asyncio.create_task(link.connection.probe(PROBE_SECONDS), name=name)
 
     def _link_of(self, node_key: bytes) -> PeerLink | None:
         return next((link for link in self.links.values() if link.node_key == node_key), None)
@@ -200,7 +214,8 @@ class PeerHub:
             self.perform(
                 self.sync.on_connected(link.id, now, outbound=link.dialed is not None, version=version)
             )
-            self.perform(self.relay.on_connected(link.id, self._runner.mempool.pool.leaves()))
+            waiting = self._runner.mempool.pool.leaves()
+            self.perform(self.relay.on_connected(link.id, waiting, blocks_only=link.blocks_only))
             while True:
                 message = await link.connection.receive()
                 self.perform(await self._inbox.take(link, message))

@@ -25,6 +25,7 @@ from .wire.messages import (
     Leaves,
     Message,
     NotFound,
+    Service,
     Statements,
 )
 
@@ -78,6 +79,8 @@ class PeerLink:
     """When it last brought a block that is on the chain; monotonic seconds, 0: never."""
     last_statement: float = 0.0
     """When it last brought a statement that was new."""
+    probe: asyncio.Task[None] | None = None
+    """Finds out whether it is alive."""
     has_addresses: bool = False
     """Whether it got its answer to GetAddresses."""
     allowance: AddressAllowance = field(init=False)
@@ -95,6 +98,13 @@ class PeerLink:
     def is_ended(self) -> bool:
         """Whether the connection is being closed."""
         return self._ended
+
+    @property
+    def blocks_only(self) -> bool:
+        """Whether neither statements nor addresses pass: this node dialed for that, or the peer did and said so."""
+        if self.dialed is not None:
+            return self.kind.is_block_relay
+        return Service.RELAY not in self.connection.peer.services
 
     @property
     def kind_name(self) -> str:
@@ -138,6 +148,8 @@ class PeerLink:
         self._outbox.clear()
         self._outbox_bytes = 0
         self._has_room.set()
+        if self.probe is not None:
+            self.probe.cancel()
 
     async def room(self) -> None:
         """Wait until the outbox is short again, or the link ended."""

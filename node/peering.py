@@ -27,7 +27,7 @@ from .protocol.peer_outbound import OutboundPlan, OutboundPolicy
 from .store.errors import StoreError
 from .store.port import Store
 from .wire.handshake import LocalNode
-from .wire.limits import ConnectionLimits
+from .wire.limits import MAX_BLOCK_RELAY, ConnectionLimits
 from .wire.tls import open_identity
 from .wire.transport import Listener
 
@@ -74,7 +74,9 @@ class Peering:
             own_key=own_key,
             own_address=_own_address(config),
         )
-        policy = OutboundPolicy(connections=config.max_outbound)
+        policy = OutboundPolicy(
+            connections=config.max_outbound, block_relay=min(MAX_BLOCK_RELAY, config.max_outbound)
+        )
         self._plan = OutboundPlan(self.book, random, policy, memory.anchors)
         self._last_anchors: tuple[Endpoint, ...] = ()
         self._changed = asyncio.Event()

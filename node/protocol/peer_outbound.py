@@ -2,8 +2,9 @@
 
 Owns the order (the operator's peers, then anchors, then addresses of the book), the limit on connections that the node
 seeks itself, their spread over network groups, and feelers: short connections that find out whether an address
-works, for the tried table. Of the connections that last, the best two are the anchors of the next run, so that
-whoever fills the address book of a node cannot cut it off by making it start again.
+works, for the tried table. Two connections carry blocks and headers alone: since nothing of the network's shape can be
+learnt over them, nobody can find out which they are and cut them. They are the anchors of the next run, so that whoever
+fills the address book of a node cannot cut it off by making it start again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from ..wire.limits import FEELER_SECONDS, MAX_ANCHORS, MAX_OUTBOUND, OUTBOUND_PER_GROUP
+from ..wire.limits import FEELER_SECONDS, MAX_ANCHORS, MAX_BLOCK_RELAY, MAX_OUTBOUND, OUTBOUND_PER_GROUP
 from .peer_book import AddressBook
 from .peer_entry import AddressEntry, Endpoint, RandomSource
 from .peer_groups import Reach, network_group, reach_of
@@ -26,10 +27,17 @@ class DialKind(StrEnum):
     MANUAL = "manual"
     """The operator named it."""
     ANCHOR = "anchor"
-    """It was among the best peers when the node was last stopped."""
+    """It was a peer for blocks alone when the node was last stopped, and is one again."""
     OUTBOUND = "outbound"
+    BLOCK_RELAY = "block-relay"
+    """For blocks and headers: no statements and no addresses."""
     FEELER = "feeler"
     """To see whether it works; the connection is closed at once."""
+
+    @property
+    def is_block_relay(self) -> bool:
+        """Whether neither statements nor addresses pass over the connection."""
+        return self in {DialKind.ANCHOR, DialKind.BLOCK_RELAY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,9 @@ class OutboundPolicy:
     """Limits of the connections that the node seeks itself."""
 
     connections: int = MAX_OUTBOUND
+    """For everything."""
+    block_relay: int = MAX_BLOCK_RELAY
+    """Beside these, for blocks alone."""
     per_group: int = OUTBOUND_PER_GROUP
     """Connections to addresses of one public network group."""
     attempts: int = 4
@@ -95,10 +106,14 @@ class OutboundPlan:
         attempts = sum(not item.connected and item.kind is not DialKind.MANUAL for item in outbound)
         if attempts >= self._policy.attempts:
             return None
-        sought = [item for item in outbound if item.kind in {DialKind.ANCHOR, DialKind.OUTBOUND}]
-        if len(sought) < self._policy.connections:
-            return self._anchor(taken) or self._outbound(sought, taken, now_ms)
-        return self._feeler(outbound, taken, now_ms)
+        full = sum(item.kind is DialKind.OUTBOUND for item in outbound)
+        needs_blocks = sum(item.kind.is_block_relay for item in outbound) < self._policy.block_relay
+        if needs_blocks and (anchor := self._anchor(taken)) is not None:
+            return anchor
+        if full < self._policy.connections:
+            return self._outbound(DialKind.OUTBOUND, outbound, taken, now_ms)
+        found = self._outbound(DialKind.BLOCK_RELAY, outbound, taken, now_ms) if needs_blocks else None
+        return found or self._feeler(outbound, taken, now_ms)
 
     def _anchor(self, taken: Collection[Endpoint]) -> Dial | None:
         while self._anchors:
@@ -107,8 +122,11 @@ class OutboundPlan:
                 return Dial(endpoint=endpoint, kind=DialKind.ANCHOR)
         return None
 
-    def _outbound(self, sought: Sequence[Outbound], taken: Collection[Endpoint], now_ms: int) -> Dial | None:
+    def _outbound(
+        self, kind: DialKind, outbound: Sequence[Outbound], taken: Collection[Endpoint], now_ms: int
+    ) -> Dial | None:
         """Choose an address of a group without a connection; of another one when there seems to be none."""
+        sought = [item for item in outbound if item.kind not in {DialKind.MANUAL, DialKind.FEELER}]
         groups = Counter(network_group(host) for host, _ in (item.endpoint for item in sought))
 
         def suits(most: int, entry: AddressEntry) -> bool:
@@ -120,7 +138,7 @@ class OutboundPlan:
         entry = self._book.pick(partial(suits, 1), now_ms) or self._book.pick(
             partial(suits, self._policy.per_group), now_ms
         )
-        return None if entry is None else Dial(endpoint=entry.endpoint, kind=DialKind.OUTBOUND)
+        return None if entry is None else Dial(endpoint=entry.endpoint, kind=kind)
 
     def _feeler(self, outbound: Sequence[Outbound], taken: Collection[Endpoint], now_ms: int) -> Dial | None:
         """Once in a while, when all places are filled: test a tried address, or try a new one."""
@@ -139,9 +157,7 @@ class OutboundPlan:
         return now_ms + self._policy.feeler_ms // 2 + self._random.randrange(self._policy.feeler_ms)
 
     def anchors(self, outbound: Iterable[Outbound]) -> tuple[Endpoint, ...]:
-        """Return the connections worth having again after a restart: useful ones first, then long ones."""
-        kept = [
-            item for item in outbound if item.connected and item.kind in {DialKind.ANCHOR, DialKind.OUTBOUND}
-        ]
+        """Return the connections for blocks alone to have again after a restart: useful ones first, then long ones."""
+        kept = [item for item in outbound if item.connected and item.kind.is_block_relay]
         kept.sort(key=lambda item: (not item.last_block, item.since, item.endpoint))
         return tuple(item.endpoint for item in kept[: self._policy.anchors])

@@ -32,6 +32,9 @@ WebSocket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 MAX_WEBSOCKET_BYTES: Final = MAX_FRAME_BYTES + 1
 """aiohttp's `max_msg_size`, which refuses messages of this size and above."""
 
+PROBE_POLL_SECONDS: Final = 0.05
+"""A probe of a connection that is busy looks again this often, once its time would be over."""
+
 _SEND_ERRORS: Final = (ConnectionError, aiohttp.ClientError)
 
 
@@ -71,6 +74,8 @@ class Connection:
         self._waited_seconds = 0.0
         """How long this node waited for frames: a peer is not to blame for what this node did not read."""
         self._waited_before_ping = 0.0
+        self._listens_since: float | None = None
+        self._heard_frames = 0
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._failure: WireError | None = None
@@ -154,6 +159,28 @@ class Connection:
         self._queued_bytes += len(frame)
         self._work.set()
 
+    async def probe(self, seconds: float) -> None:
+        """Ask for a sign of life, and end the connection when none comes within some seconds of listening."""
+        try:
+            if not self.session.awaits_pong:
+                self._waited_before_ping = self._waited_seconds
+                await self.send(Ping(nonce=secrets.randbits(64)))
+        except WireError:
+            return
+        heard, before = self._heard_frames, self._listened_seconds()
+        while self._heard_frames == heard and self._failure is None:
+            left = seconds - (self._listened_seconds() - before)
+            if left <= 0:
+                text = f"expected a sign of life within {seconds:g} s, as the peer opened another connection"
+                self._fail(PeerTimeout(Reason.PING_TIMEOUT, text))
+                return
+            await asyncio.sleep(max(left, PROBE_POLL_SECONDS))
+
+    def _listened_seconds(self) -> float:
+        """Return for how long this node waited for frames so far, which it does not while it is busy with others."""
+        since = self._listens_since
+        return self._waited_seconds + (0.0 if since is None else time.monotonic() - since)
+
     async def close(self, reason: str = Reason.DONE, detail: str = "") -> None:
         """Send what is queued and a Disconnect, then close, within `Timeouts.close_seconds`. Idempotent."""
         await self._end(ConnectionClosed(reason, detail or "this node closed the connection"))
@@ -167,16 +194,19 @@ class Connection:
         await asyncio.sleep(0)
         self._check_open()
         idle_seconds = self._timeouts.idle_seconds
-        waiting_since = time.monotonic()
+        self._listens_since = waiting_since = time.monotonic()
         try:
             async with asyncio.timeout(idle_seconds):
                 received = await self._websocket.receive()
             self._waited_seconds += time.monotonic() - waiting_since
+            self._heard_frames += 1
         except TimeoutError:
             silent = PeerTimeout(
                 Reason.IDLE_TIMEOUT, f"expected a message within {idle_seconds:g} s, got none"
             )
             raise await self._end(silent) from None
+        finally:
+            self._listens_since = None
         if received.type is WSMsgType.BINARY:
             return bytes(received.data)
         raise await self._end(self._end_of(received))

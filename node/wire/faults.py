@@ -126,6 +126,17 @@ class SelfConnection(HandshakeError):
         )
 
 
+class AlreadyConnected(HandshakeError):
+    """The peer says that it is a node to which there is a connection; a second one would end that."""
+
+    def __init__(self, *, node_key: bytes) -> None:
+        super().__init__(
+            Reason.DUPLICATE_CONNECTION,
+            f"expected a node without a connection to this one, got {node_key.hex()}",
+        )
+        self.node_key = node_key
+
+
 class BadHandshakeSignature(HandshakeError):
     """The peer does not hold the private part of the key that it showed."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,7 @@ from ...consensus.hashing import sha256
 from ...consensus.signing import NodeKey, Purpose, verify_signature
 from .codec import decode, disconnect_frame, encode
 from .faults import (
+    AlreadyConnected,
     BadHandshakeSignature,
     CertificateMismatch,
     HandshakeError,
@@ -58,6 +60,9 @@ class LocalNode:
     """0: takes no connections."""
     services: Service = Service.BODIES | Service.RELAY
     versions: tuple[int, int] = PROTOCOL_VERSIONS
+    avoids: Callable[[bytes], bool] = lambda _node_key: False
+    """Whether no connection is wanted to the node of a key: then this side proves nothing, so that the other one does not
+    take it for a newer connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +177,8 @@ class Handshake:
         _agree(self._local.versions, (hello.version_min, hello.version_max))
         if hello.node_key == self._local.key.public:
             raise SelfConnection
+        if self._local.avoids(hello.node_key):
+            raise AlreadyConnected(node_key=hello.node_key)
         self._peer_hello = hello
         signature = self._local.key.sign(
             _PURPOSE[self._role], self._local.network_id, *self._signed_parts(hello, self._certificate_hash)

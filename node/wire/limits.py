@@ -49,6 +49,7 @@ MAX_PENDING_PER_SOURCE: Final = 16
 MAX_MANUAL_PEERS: Final = 256
 OUTBOUND_PER_GROUP: Final = 2
 MAX_ANCHORS: Final = 2
+MAX_BLOCK_RELAY: Final = 2
 FEELER_SECONDS: Final = 120
 PROTECTED_BY_GROUP_SHARE: Final = 1 / 16
 PROTECTED_BY_PING_SHARE: Final = 1 / 8
@@ -172,7 +173,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _policy("outbound", MAX_OUTBOUND, "connections", "outbound connections that the node seeks itself"),
     _policy("outbound-per-group", OUTBOUND_PER_GROUP, "connections", "of these to one public network group"),
     _policy("manual-peers", MAX_MANUAL_PEERS, "connections", "peers that the operator names"),
-    _policy("anchors", MAX_ANCHORS, "connections", "outbound peers that are tried first after a restart"),
+    _policy("block-relay", MAX_BLOCK_RELAY, "connections", "beside these, for blocks and headers alone"),
+    _policy("anchors", MAX_ANCHORS, "connections", "of the latter, tried first after a restart"),
     _policy("feeler", FEELER_SECONDS, "seconds", "between two tests of an address, on average"),
     _policy("protected-group", PROTECTED_BY_GROUP_SHARE, "share", "of inbound peers safe by network group"),
     _policy("protected-ping", PROTECTED_BY_PING_SHARE, "share", "of inbound peers safe by round-trip time"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,14 @@ from aiohttp import WSMsgType
 
 from facechain.node.wire.codec import decode, encode
 from facechain.node.wire.connection import Connection
-from facechain.node.wire.faults import ConnectionClosed, PeerFault, PeerTimeout, Reason, WireError
+from facechain.node.wire.faults import (
+    AlreadyConnected,
+    ConnectionClosed,
+    PeerFault,
+    PeerTimeout,
+    Reason,
+    WireError,
+)
 from facechain.node.wire.limits import MAX_FRAME_BYTES, MAX_STATEMENT_BYTES, ConnectionLimits
 from facechain.node.wire.messages import (
     BY_TYPE,
@@ -355,3 +363,48 @@ async def test_a_peer_that_floods_leaves_a_turn_for_everybody_else_between_two_f
             await done.wait()
         counting.cancel()
         assert len(set(seen)) == FLOOD_FRAMES
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_a_probe_ends_a_connection_whose_peer_says_nothing(tmp_path: Path, *, lives: bool) -> None:
+    silent = asyncio.Event()
+
+    async def serve(connection: Connection) -> None:
+        if lives:
+            with contextlib.suppress(WireError):
+                await connection.receive()  # a ping is answered inside
+        await silent.wait()
+
+    async with (
+        listening(tmp_path, serve) as listener,
+        await connect("127.0.0.1", listener.port, local=local_node(2), timeouts=QUICK) as connection,
+    ):
+        reading = asyncio.create_task(connection.receive())
+        await connection.probe(30.0 if lives else 0.1)
+        failure = connection.failure
+        silent.set()
+        if lives:
+            assert failure is None
+            assert connection.session.received_bytes["Pong"]
+            reading.cancel()
+        else:
+            assert isinstance(failure, PeerTimeout)
+            assert failure.reason == Reason.PING_TIMEOUT
+            with pytest.raises(WireError):
+                await reading
+
+
+async def test_no_connection_is_proven_to_a_node_that_is_avoided(tmp_path: Path) -> None:
+    failures = Failures()
+    served = asyncio.Event()
+
+    async def serve(_connection: Connection) -> None:
+        served.set()
+
+    async with listening(tmp_path, serve, on_refused=failures.on_refused) as listener:
+        avoiding = local_node(2, avoids=lambda key: key == local_node(1).key.public)
+        with pytest.raises(AlreadyConnected, match="duplicate-connection"):
+            await connect("127.0.0.1", listener.port, local=avoiding, timeouts=QUICK)
+        refused = await next_of(failures.refused)
+        assert (refused.reason, refused.misbehaviour) == (Reason.DUPLICATE_CONNECTION, False)
+        assert not served.is_set()

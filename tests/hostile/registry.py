@@ -117,6 +117,7 @@ def load() -> dict[str, Attack]:
 
 
 NO_ATTACK: Final[dict[str, str]] = {
+    "block-relay": "whom the node dials for blocks alone; a peer can only wait for it (test_peer_outbound.py)",
     "anchors": "what the node tries first after a restart; a peer can neither see nor change it (test_peer_book.py)",
     "feeler": "the node's own pace of tests; no message changes it",
     "outbound-per-group": "counts public networks, of which loopback has none (test_peer_outbound.py, simulator)",

@@ -35,7 +35,7 @@ def test_the_operators_peers_come_first_and_beyond_the_limit() -> None:
     for port in range(1, 6):
         book.add_manual("node.example", port)
     kinds = [item.kind for item in fill(make_plan(book, connections=3))]
-    assert kinds == [DialKind.MANUAL] * 5 + [DialKind.OUTBOUND] * 3
+    assert kinds == [DialKind.MANUAL] * 5 + [DialKind.OUTBOUND] * 3 + [DialKind.BLOCK_RELAY] * 2
 
 
 def test_outbound_connections_spread_over_network_groups() -> None:
@@ -55,7 +55,7 @@ def test_a_network_of_one_public_group_gets_two_connections_and_a_private_one_ge
         tell(public, [f"66.6.{number}.1"], f"66.6.{number}.1")
         tell(private, [f"10.0.0.{number}"], f"10.0.0.{number}")
     assert len(fill(make_plan(public, connections=8))) == 2
-    assert len(fill(make_plan(private, connections=8))) == 8
+    assert len(fill(make_plan(private, connections=8))) == 8 + 2
 
 
 def test_nodes_that_share_a_loopback_address_all_get_connected() -> None:
@@ -63,7 +63,7 @@ def test_nodes_that_share_a_loopback_address_all_get_connected() -> None:
     for port in range(1, 20):
         told = [Address(host="127.0.0.1", port=port, last_seen_ms=NOW_MS)]
         book.add_heard(told, source_host="127.0.0.1", now_ms=NOW_MS)
-    assert len(fill(make_plan(book, connections=8))) == 8
+    assert len(fill(make_plan(book, connections=8))) == 8 + 2
 
 
 def test_anchors_are_tried_first_and_once() -> None:
@@ -73,10 +73,27 @@ def test_anchors_are_tried_first_and_once() -> None:
     plan = make_plan(book, anchors=anchors)
     outbound = fill(plan)
     assert [item.endpoint for item in outbound[:2]] == list(anchors[:2])
-    assert [item.kind for item in outbound] == [DialKind.ANCHOR] * 2 + [DialKind.OUTBOUND] * 6
+    assert [item.kind for item in outbound] == [DialKind.ANCHOR] * 2 + [DialKind.OUTBOUND] * 8
     again = plan.next((), (), NOW_MS)
     assert again is not None
     assert again.kind is DialKind.OUTBOUND
+
+
+def test_two_more_connections_are_for_blocks_alone_once_the_others_are_filled() -> None:
+    book = make_book()
+    tell(book, [public_host(number) for number in range(30)], "30.1.0.1")
+    plan = make_plan(book, connections=3)
+    outbound = fill(plan)
+    assert [item.kind for item in outbound] == [DialKind.OUTBOUND] * 3 + [DialKind.BLOCK_RELAY] * 2
+    assert [item.kind.is_block_relay for item in outbound] == [False] * 3 + [True] * 2
+    lost = plan.next(outbound[1:], (), NOW_MS)
+    assert lost is not None
+    assert lost.kind is DialKind.OUTBOUND
+    lost = plan.next(outbound[:-1], (), NOW_MS)
+    assert lost is not None
+    assert lost.kind is DialKind.BLOCK_RELAY
+    groups = {network_group(item.endpoint[0]) for item in outbound}
+    assert len(groups) == 5
 
 
 def test_attempts_at_a_time_are_bounded_but_not_those_of_the_operator() -> None:
@@ -106,7 +123,7 @@ def test_what_is_connected_already_is_not_dialed() -> None:
 def test_a_feeler_tries_a_new_address_when_all_places_are_filled_and_now_and_then_only() -> None:
     book = make_book()
     tell(book, [public_host(number) for number in range(30)], "30.1.0.1")
-    plan = make_plan(book, connections=2, feeler_ms=100_000)
+    plan = make_plan(book, connections=2, block_relay=0, feeler_ms=100_000)
     outbound = fill(plan)
     assert [item.kind for item in outbound] == [DialKind.OUTBOUND] * 2
     times = []
@@ -128,7 +145,7 @@ def test_a_feeler_tests_the_tried_address_that_stands_in_a_newcomers_way() -> No
     book.on_success(public_host(2), PORT, later)
     tell(book, [public_host(2)], public_host(2), later)
     book.on_success(public_host(2), PORT, later)
-    plan = make_plan(book, connections=0, feeler_ms=10)
+    plan = make_plan(book, connections=0, block_relay=0, feeler_ms=10)
     dials = [plan.next((), (), later + 10 * number) for number in range(20)]
     first = next(dial for dial in dials if dial is not None)
     assert first.endpoint == (public_host(1), PORT)
@@ -142,9 +159,10 @@ def test_the_anchors_of_the_next_run_are_useful_connections_that_last() -> None:
     outbound = [
         link("a", DialKind.MANUAL, 1, 50),
         link("b", DialKind.FEELER, 1, 50),
-        link("c", DialKind.OUTBOUND, 1),
-        link("d", DialKind.OUTBOUND, 5, 60),
+        link("c", DialKind.BLOCK_RELAY, 1),
+        link("d", DialKind.BLOCK_RELAY, 5, 60),
         link("e", DialKind.ANCHOR, 4, 50),
-        Outbound(endpoint=("f", 1), kind=DialKind.OUTBOUND, connected=False, last_block=70),
+        Outbound(endpoint=("f", 1), kind=DialKind.BLOCK_RELAY, connected=False, last_block=70),
+        link("g", DialKind.OUTBOUND, 1, 80),
     ]
     assert make_plan(make_book()).anchors(outbound) == (("e", 1), ("d", 1))

@@ -147,6 +147,7 @@ USED: dict[str, Callable[[], float]] = {
     "outbound": lambda: NodeConfig().max_outbound,
     "outbound-per-group": lambda: OUTBOUND.per_group,
     "manual-peers": lambda: POLICY.manual,
+    "block-relay": lambda: OUTBOUND.block_relay,
     "anchors": lambda: OUTBOUND.anchors,
     "feeler": lambda: OUTBOUND.feeler_ms / 1_000,
     "new-buckets": lambda: POLICY.new_buckets,
