@@ -91,6 +91,11 @@ COMMANDS: Final = {
         target="cli.expression:expression",
         summary="Tell the facial expressions of faces, with their confidence.",
     ),
+    "ablation": Entry(
+        section=_PRODUCER,
+        target="cli.ablation:ablation",
+        summary="Rerun the paper's ablation on a small budget and tabulate it.",
+    ),
     "report": Entry(
         section=_PRODUCER,
         target="cli.report:report",
