@@ -19,14 +19,16 @@ BIG_BODY = 16 * 2**20
 
 
 def below_a_line(arena: Arena, mirror: Mirror, block: Block) -> dict[type, Answer]:
-    """Serve a block on the tip, and headers on top of it.
+    """Serve a block on the tip, and empty blocks on top of it.
 
     A single block on the tip has no more work than the one that the honest miner seals meanwhile; when that one comes
-    first, nobody looks into the other.
+    first, nobody connects the other.
     """
     tree, _ = mirror.fork()
-    above = line(arena, tree, tree.add_header(block.sealed), 10, step_ms=1)
-    return {**serving([block]), **showing([block.sealed, *above])}
+    nothing = Body(())
+    parent = tree.add_header(block.sealed)
+    above = line(arena, tree, parent, 8, step_ms=HEARTBEAT_MS, root=nothing.root())
+    return serving([block, *(Block(sealed, nothing) for sealed in above)])
 
 
 @attack(expects="bad-merkle-root", bans=True, without="body-root")
@@ -64,7 +66,9 @@ async def invalid_state(arena: Arena) -> Seen:
     block = mirror.draft()
     header = replace(block.header, state_root=arena.hash())
     bad = Block(sealed_by(arena, header), block.body)
-    reason = await arena.reason(await arena.join(below_a_line(arena, mirror, bad)), 10)
+    answers = below_a_line(arena, mirror, bad)
+    await arena.grown(mirror.chain.tree.tip.height + 1)  # the honest block comes first
+    reason = await arena.reason(await arena.join(answers), 10)
     tip = (await arena.status())["tip"]
     return Seen(reason=reason, damage="it is the tip" if tip == bad.hash.hex() else "")
 

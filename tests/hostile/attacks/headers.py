@@ -44,9 +44,18 @@ def announcement(sealed: SealedHeader) -> wire.AnnounceBlock:
 
 
 def line(
-    arena: Arena, tree: BlockTree, parent: HeaderNode, length: int, *, step_ms: int
+    arena: Arena,
+    tree: BlockTree,
+    parent: HeaderNode,
+    length: int,
+    *,
+    step_ms: int,
+    root: bytes | None = None,
 ) -> list[SealedHeader]:
-    """Mine headers on top of a header in a tree, right in all that can be told without a body."""
+    """Mine headers on top of a header in a tree, right in all that can be told without a body.
+
+    `root`: of every body (default: of bodies that nobody has).
+    """
     made: list[SealedHeader] = []
     for _ in range(length):
         context = tree.context(parent)
@@ -54,7 +63,7 @@ def line(
             version=1,
             height=context.height,
             previous=context.parent_hash,
-            body_root=arena.hash(),
+            body_root=root or arena.hash(),
             state_root=arena.hash(),
             time_ms=context.parent_time_ms + step_ms,
             bits=context.bits,
