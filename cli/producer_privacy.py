@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .errors import UsageError
 from .options import Command, examples, json_option
 from .output import columns, emit, facts, say
 from .producer_options import device_option, load_faces
@@ -23,11 +24,14 @@ def dp_options(command: Command) -> Command:
         click.option(
             "--dp-unit",
             type=click.Choice(UNITS),
-            default=UNITS[0],
-            help="What the guarantee is about: one image, or all images of one person.",
+            default=None,
+            help="What the guarantee is about: one image, or all images of one person. [default: image]",
         ),
         click.option(
-            "--dp-delta", type=float, default=1e-5, help="δ of the guarantee; below 1 / number of records."
+            "--dp-delta",
+            type=float,
+            default=None,
+            help="δ of the guarantee; below 1 / number of records. [default: 1e-05]",
         ),
         click.option(
             "--dp-epsilon",
@@ -41,18 +45,23 @@ def dp_options(command: Command) -> Command:
 
 
 def with_privacy(
-    config: "TrainingConfig", *, epsilon: float | None, delta: float, unit: str
+    config: "TrainingConfig", *, epsilon: float | None, delta: float | None, unit: str | None
 ) -> "TrainingConfig":
-    """Return `config` with the budget that was asked for, if one was."""
+    """Return `config` with the budget that was asked for, if one was; refuses half of a request."""
     import dataclasses
 
     from ..gan.config import PrivacyConfig, PrivacyUnit
 
     if epsilon is None:
+        if delta is not None or unit is not None:
+            raise UsageError(
+                "private training", expected="--dp-epsilon with --dp-delta or --dp-unit", got="none"
+            )
         return config
-    return dataclasses.replace(
-        config, privacy=PrivacyConfig(unit=PrivacyUnit(unit), epsilon=epsilon, delta=delta)
-    )
+    privacy = PrivacyConfig(unit=PrivacyUnit(unit or UNITS[0]), epsilon=epsilon)
+    if delta is not None:
+        privacy = dataclasses.replace(privacy, delta=delta)
+    return dataclasses.replace(config, privacy=privacy)
 
 
 def made_private(config: "TrainingConfig") -> "TrainingConfig":

@@ -90,8 +90,8 @@ def train(
     compiled: bool,
     dry_run: bool,
     dp_epsilon: float | None,
-    dp_delta: float,
-    dp_unit: str,
+    dp_delta: float | None,
+    dp_unit: str | None,
     device: str,
     as_json: bool,
 ) -> None:

@@ -199,4 +199,6 @@ def test_errors_end_with_their_exit_codes(honest: Path, data: Path, tmp_path: Pa
     assert run(["privacy-report", str(honest), "--data", str(other)]) == 5
     assert run(["privacy-report", str(tmp_path / "none"), "--data", str(data)]) == 3
     assert run(["train", "--dry-run", "--dp-epsilon", "0"]) == 3
+    assert run(["train", "--dry-run", "--dp-unit", "identity"]) == 3
+    assert run(["train", "--dry-run", "--dp-epsilon", "5", "--dp-delta", "0.1"]) == 3
     assert run(["train", "--dry-run", "--dp-epsilon", "5", "--preset", "r3-attn-32"]) == 3
