@@ -9,7 +9,7 @@ import pytest
 from facechain.cli.main import COMMANDS, load
 
 README = Path(__file__).parents[2] / "README.md"
-ROW = re.compile(r"^\| `facechain ([a-z]+)( [a-z]+)?`(.*?) \| (.+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `facechain ([a-z-]+)( [a-z]+)?`(.*?) \| (.+) \|$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 
 
