@@ -34,6 +34,9 @@ ADMIT_GROUP = 256
 
 TICK_SECONDS = 0.25
 
+TOLD_AT_ONCE = 4
+"""Peers that are told of new statements at a time. They tell others; by the turn of the rest most of it is no news."""
+
 FLUSH_SECONDS = 0.3
 """Peers are told of new statements at most this often: at once, or else together with those that come meanwhile."""
 
@@ -69,6 +72,7 @@ class HubWork:
         self._perform = perform
         self.backlog = Backlog()
         self._flush_at = 0.0
+        self._told_last: PeerId = 0
         self.equivocations = EquivocationWatch(
             chain=runner.chain, pool=runner.mempool.pool, found=sync.equivocations, now_ms=clock_ms
         )
@@ -183,9 +187,15 @@ class HubWork:
             self._flush()
 
     def _flush(self) -> None:
-        """Send inventory to the peers that keep up; that of the others grows until the next tick."""
+        """Send inventory to some peers that keep up, in turn; that of the others grows until the next tick."""
         self._flush_at = time.monotonic() + FLUSH_SECONDS
-        self._perform(self._relay.flush([link.id for link in self._links.values() if not link.is_busy]))
+        able = [
+            link.id for link in self._links.values() if not link.is_busy and self._relay.has_news(link.id)
+        ]
+        turn = sorted(able, key=lambda peer: (peer <= self._told_last, peer))[:TOLD_AT_ONCE]
+        if turn:
+            self._told_last = turn[-1]
+            self._perform(self._relay.flush(turn))
 
     def _announce(self, block: Block) -> None:
         self._recent.add(block)

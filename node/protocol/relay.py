@@ -115,9 +115,9 @@ class Relay:
             return []
         for leaf in message.leaves:
             self._note_known(state, leaf)
-            if len(state.offers) + len(state.spare) < self._limits.offers_per_peer and not self._is_here(
-                leaf
-            ):
+            state.announce.pop(leaf, None)
+            has_room = len(state.offers) + len(state.spare) < self._limits.offers_per_peer
+            if has_room and not self._is_here(leaf):
                 (state.spare if leaf in self._asked else state.offers)[leaf] = None
         return self._ask(peer, now)
 
@@ -212,6 +212,11 @@ class Relay:
         state.announce[leaf] = None
         while len(state.announce) > self._limits.announce_per_peer:
             del state.announce[next(iter(state.announce))]
+
+    def has_news(self, peer: PeerId) -> bool:
+        """Tell whether something is queued for a peer."""
+        state = self._peers.get(peer)
+        return state is not None and bool(state.announce)
 
     def flush(self, peers: Collection[PeerId] | None = None) -> list[Action]:
         """Send what is queued for some peers (default: all)."""
