@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from facechain.cli.answers import NodeStatus
 from facechain.node.genesis_file import GenesisDocument, write_document
 from facechain.node.service import clock_ms
 from support.chain import PRODUCER, make_genesis
@@ -21,6 +23,12 @@ from support.node_processes import NodeProcess
 BLOCKS = 2_000
 SECONDS = 60
 HEARTBEAT_MS = 400
+
+
+async def above(node: NodeProcess, height: int) -> NodeStatus | None:
+    """Return the status of a node that came further than a height."""
+    status = await asyncio.to_thread(node.status)
+    return status if status.height > height else None
 
 
 @contextlib.asynccontextmanager
@@ -46,25 +54,25 @@ async def test_a_catch_up_goes_on_after_a_kill_while_blocks_are_mined(tmp_path: 
         await miner.node.runner.add_blocks(blocks, lambda _block: None)
         options = ("--peers", str(miner.addresses.peer))
 
-        def height(node: NodeProcess) -> int:
-            return node.status().height
-
         async with running(folder, file, *options) as follower:
-            await eventually(
-                lambda: asyncio.to_thread(lambda: height(follower) > 0), seconds=SECONDS, what="some blocks"
+            begun: NodeStatus = await eventually(
+                partial(above, follower, 0), seconds=SECONDS, what="some blocks"
             )
             assert await asyncio.to_thread(follower.end, signal.SIGKILL) == -signal.SIGKILL
         async with running(folder, file) as alone:
             kept = await asyncio.to_thread(alone.status)
-            assert 0 < kept.height < BLOCKS, "it was killed on the way, and lost nothing whole"
+            assert 0 < begun.height <= kept.height < BLOCKS, (
+                "it was killed on the way, and lost nothing whole"
+            )
             assert kept.tip == blocks[kept.height - 1].hash
             assert await asyncio.to_thread(alone.end) == 0
         before = miner.height
         async with running(folder, file, *options) as again:
-            await eventually(
-                lambda: asyncio.to_thread(lambda: height(again) > max(before, BLOCKS) + 1),
+            ended: NodeStatus = await eventually(
+                partial(above, again, max(before, BLOCKS) + 1),
                 seconds=SECONDS,
                 what="the tip and what was mined since",
             )
+            assert ended.network_id == genesis.network_id
             assert await asyncio.to_thread(again.block_hash, BLOCKS) == blocks[-1].hash
             assert await asyncio.to_thread(again.end) == 0
