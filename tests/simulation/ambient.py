@@ -22,6 +22,7 @@ from facechain.node.chain_runner import ChainRunner
 from facechain.node.mempool import MempoolLimits
 from facechain.node.peer_door import PeerDoor
 from facechain.node.peer_link import PeerLink
+from facechain.node.protocol import header_sync
 from facechain.node.protocol.presync import HeaderRules, PresyncLimits
 from facechain.node.protocol.relay import Relay, RelayLimits
 from facechain.node.protocol.sync import SyncLimits
@@ -40,7 +41,9 @@ POLL_SECONDS: Final = 1.0
 """A node looks four times a second; deadlines are seconds, so that this changes nothing but the cost."""
 
 SYNC_LIMITS: Final = SyncLimits(announce_known=64, window_blocks=32, assemblies=24, margin_blocks=12)
-PRESYNC_LIMITS: Final = PresyncLimits(period=4, held_back=32, bits=64)
+HEADERS_MAX: Final = 20
+"""In one message."""
+PRESYNC_LIMITS: Final = PresyncLimits(period=4, held_back=8, bits=64)
 RELAY_LIMITS: Final = RelayLimits(
     known_per_peer=120, offers_per_peer=60, announce_per_peer=80, request_size=20
 )
@@ -63,6 +66,7 @@ def installed(events: Scheduler, pool_limits: MempoolLimits) -> Iterator[None]:
         (dialer, "connect", connect),
         (dialer, "POLL_SECONDS", POLL_SECONDS),
         (hub_work, "TICK_SECONDS", POLL_SECONDS),
+        (header_sync, "MAX_HEADERS", HEADERS_MAX),
         (hub, "DEFAULT_LIMITS", SYNC_LIMITS),
         (hub, "HeaderRules", partial(HeaderRules, limits=PRESYNC_LIMITS)),
         (hub, "Relay", partial(Relay, limits=RELAY_LIMITS)),

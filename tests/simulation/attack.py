@@ -14,6 +14,7 @@ from facechain.consensus.work import block_work
 from facechain.node.protocol.serving import ServedBody
 from facechain.node.wire import messages as wire
 
+from .ambient import HEADERS_MAX
 from .events import Violation
 from .hostile import JUDGE_SECONDS, Hostile, say
 from .links import Side
@@ -110,7 +111,9 @@ class Attack:
         line = self.line()
         positions = {item.hash: index for index, item in enumerate(line)}
         start = next((positions[item] + 1 for item in message.locator if item in positions), 0)
-        self.say(wire.Headers(sealed_headers=tuple(item.encode() for item in line[start : start + 2_000])))
+        self.say(
+            wire.Headers(sealed_headers=tuple(item.encode() for item in line[start : start + HEADERS_MAX]))
+        )
 
     def block(self, block_hash: bytes) -> Block | None:
         """Find a body to serve."""

@@ -14,7 +14,10 @@ from facechain.node.protocol.serving import ServedBody
 from facechain.node.wire import messages as wire
 from support.chain import STRANGER, seed, solve
 
+from .ambient import HEADERS_MAX, SYNC_LIMITS
 from .attack import Attack
+from .hostile import Hostile
+from .links import Side
 
 
 class BadSeal(Attack):
@@ -122,13 +125,17 @@ class StaleTip(Attack):
 class LongFork(Attack):
     """Shows a chain from block 0 on whose bodies nobody has: light, or heavier than the honest one."""
 
+    def length(self) -> int:
+        """Return how many headers it has."""
+        return self.random.choice((20, 60, 200))
+
     def begin(self) -> None:
         self.learn()
         tree = self.hostile.chain.tree
         root = tree.active[0]
         key, parent, blocks = self.hostile.mining_key, root, list[Block]()
         template = self.hostile.forge([self.hostile.statement()])
-        for height in range(1, self.random.choice((20, 60, 200)) + 1):
+        for height in range(1, self.length() + 1):
             context = tree.context(parent)
             header = replace(
                 template.header, height=height, previous=parent.hash, bits=context.bits,
@@ -143,6 +150,41 @@ class LongFork(Attack):
     def on_get_body(self, message: wire.GetBody) -> None:
         if not any(block.hash == message.block_hash for block in self.shown):
             super().on_get_body(message)
+
+
+class LowWork(LongFork):
+    """Boasts of a chain with less work than is worth storing, and perhaps stops in the middle of showing it."""
+
+    def __init__(self, hostile: Hostile, side: Side) -> None:
+        super().__init__(hostile, side)
+        self.answers = self.random.randint(1, 4)
+
+    def length(self) -> int:
+        below = self.victim.chain.tree.tip.height - SYNC_LIMITS.margin_blocks - 2
+        return below // HEADERS_MAX * HEADERS_MAX
+
+    def begin(self) -> None:
+        """Wait for a chain that is long enough."""
+
+    def on_mined(self, block: Block) -> None:
+        if self.shown or self.length() < HEADERS_MAX:
+            return
+        super().begin()
+        tip = self.shown[-1]
+        self.say(
+            wire.Status(
+                tip_hash=tip.hash,
+                height=tip.header.height,
+                chainwork=(1 << 200).to_bytes(32, "big"),
+                pruned_below=0,
+            )
+        )
+
+    def on_get_headers(self, message: wire.GetHeaders) -> None:
+        if self.shown:
+            self.answers -= 1
+        if self.answers >= 0:
+            super().on_get_headers(message)
 
 
 class Shown(Attack):

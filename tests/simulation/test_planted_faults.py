@@ -16,11 +16,12 @@ from facechain.node.chain_runner import ChainRunner
 from facechain.node.hub import PeerHub
 from facechain.node.hub_work import HubWork
 from facechain.node.mempool import DurableMempool
+from facechain.node.protocol import presync
 from facechain.node.protocol.equivocation import Equivocations
 from facechain.node.protocol.sync import Synchronizer
 from simulation import ambient, attacks, people
 from simulation.attack import Attack
-from simulation.attacks_blocks import Announced, Equivocate, ForgedStatement, WrongBits
+from simulation.attacks_blocks import Announced, Equivocate, ForgedStatement, LowWork, WrongBits
 from simulation.attacks_frames import StatementFlood, TwoWords
 from simulation.faults import Faults
 from simulation.simulate import simulate
@@ -122,6 +123,15 @@ PLANTED: Final = (
         told="leaves known of a peer",
         attack=StatementFlood,
         shape=HOSTILE,
+    ),
+    Planted(
+        name="a-pre-sync-keeps-all-headers",
+        where=presync,
+        what="context_headers",
+        by=lambda _params: 100_000,
+        told="headers of a pre-sync",
+        attack=LowWork,
+        shape=replace(HOSTILE, storm_seconds=1_200, submit_seconds=60),
     ),
     Planted(
         name="the-messenger-is-blamed",
