@@ -12,6 +12,7 @@ from facechain.node.wire.limits import (
     ADDRESS_SLOTS,
     ADDRESS_SOURCE_BUCKETS,
     ADDRESSES_ANSWERED_SHARE,
+    MAX_BLOCK_RELAY,
     MAX_OUTBOUND,
 )
 from facechain.node.wire.tls import open_identity, server_context
@@ -123,7 +124,7 @@ async def address_spreading(arena: Arena) -> Seen:
 
 @attack(expects=HELD, covers=("outbound",), without="outbound-count")
 async def lures(arena: Arena) -> Seen:
-    """Thirty listeners that invite the victim: it opens eight connections, and a short one now and then."""
+    """Thirty listeners that invite the victim: it opens eight connections, two for blocks alone, and a short one now and then."""
     tls = open_identity(arena.root / "attacker")
     context = server_context(tls)
     identities = [arena.identity() for _ in range(30)]
@@ -138,6 +139,6 @@ async def lures(arena: Arena) -> Seen:
             await peer.send(wire.ShareAddresses(addresses=(told,)))
         await asyncio.sleep(10.0)
         held = sum(not peer.ended.done() for _, peers in opened for peer in peers)
-    most = MAX_OUTBOUND + FEELERS
+    most = MAX_OUTBOUND + MAX_BLOCK_RELAY + FEELERS
     damage = "" if 0 < held <= most else f"{held} connections were opened"
     return Seen(reason=HELD, damage=damage)
