@@ -1,9 +1,9 @@
 """Release filter, duplicate removal and a step of private training: images a second; noise for a budget.
 
-The filter and the search for duplicates are timed with as many references and images as asked for. Private and
-plain training take turns in one run, so that other work on the machine falls on both.
+Processor time on one thread, so that other work on the machine does not count; private and plain training take
+turns all the same.
 
-Run: PYTHONPATH=tests python tests/bench/bench_privacy.py [REFERENCES] [ROUNDS]
+Run: OMP_NUM_THREADS=1 PYTHONPATH=tests python tests/bench/bench_privacy.py [REFERENCES] [ROUNDS]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from statistics import median
 from typing import Final
 
 import numpy as np
+import torch
 
 from facechain.gan.config import PrivacyConfig, PrivacyUnit
 from facechain.gan.datasets import FaceSet, split_by_identity
@@ -39,19 +40,19 @@ EMBEDDER_SECONDS: Final = 0.085
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Duration of `work`."""
-    started = time.perf_counter()
+    """Processor time of `work`."""
+    started = time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def filter_and_duplicates(references: int, rounds: int) -> None:
     """Print what checking and comparing cost."""
     faces = made_faces(people=references // 4 * 8 // 7, per_person=4, side=32)
     training, held_out = split_by_identity(faces, holdout_share=0.125)
-    started = time.perf_counter()
+    started = time.process_time()
     release = ReferenceFilter(training, held_out)
-    built = time.perf_counter() - started
+    built = time.process_time() - started
     images = np.resize(held_out.images, (CHECKED, *held_out.images.shape[1:]))
     images = images ^ np.random.default_rng(1).integers(0, 32, images.shape, dtype=np.uint8)
     rate = CHECKED / median(seconds(lambda: release.check(images)) for _ in range(rounds))
@@ -86,9 +87,9 @@ def noise(epsilon: float) -> None:
     for unit, records in ((PrivacyUnit.IMAGE, EMBEDDED_IMAGES), (PrivacyUnit.IDENTITY, EMBEDDED_PEOPLE)):
         privacy = PrivacyConfig(unit=unit, epsilon=epsilon)
         rate = sample_rate(batch=PPSA_PLUS.batch, records=records)
-        started = time.perf_counter()
+        started = time.process_time()
         found = least_noise(privacy, rate=rate, steps=PPSA_PLUS.steps)
-        took = time.perf_counter() - started
+        took = time.process_time() - started
         mechanism = Mechanism(noise_multiplier=found, sample_rate=rate, delta=privacy.delta)
         spent = spending(mechanism, PPSA_PLUS.steps)
         print(
@@ -102,9 +103,10 @@ def main() -> None:
     """Print one line per figure."""
     references = int(sys.argv[1]) if len(sys.argv) > 1 else EMBEDDED_IMAGES
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    noise(10.0)
+    torch.set_num_threads(1)
     training(made_faces(people=256, per_person=2, side=32), rounds)
     filter_and_duplicates(references, rounds)
+    noise(10.0)
 
 
 if __name__ == "__main__":
