@@ -6,6 +6,8 @@ Owns the queue and its bound in bytes: readers of peers wait while it is full.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections import OrderedDict
 
 from .protocol.actions import BlockReady, PeerId, StatementReceived
@@ -18,6 +20,9 @@ TAKE_BYTES_MAX = 16 * 2**20
 
 STATEMENTS_TAKEN = 256
 """Statements that are taken at a time, so that a block that comes next need not wait for all."""
+
+GATHER_SECONDS = 0.1
+"""Fewer statements than that are taken at most this often."""
 
 SOURCES_MAX = 4_096
 """Blocks of which the sender is remembered until they are connected or refused."""
@@ -33,6 +38,10 @@ class Backlog:
         self._statements: list[StatementReceived] = []
         self._bytes = 0
         self._work = asyncio.Event()
+        self._enough = asyncio.Event()
+        """A block waits, or so many statements that it is time to take them."""
+        self._statements_at = 0.0
+        """When it is time to take statements, however few."""
         self._room = asyncio.Event()
         self._sources: OrderedDict[bytes, PeerId] = OrderedDict()
 
@@ -48,11 +57,22 @@ class Backlog:
         else:
             self._statements.append(item)
             self._bytes += item.statement.size_bytes
+        if self._blocks or len(self._statements) >= STATEMENTS_TAKEN:
+            self._enough.set()
         self._work.set()
+
+    async def _gather(self) -> None:
+        """Wait a little for more when statements were taken just now: each time costs as much as many of them."""
+        if self._blocks:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._statements_at - time.monotonic())):
+                await self._enough.wait()
 
     async def take(self) -> tuple[list[BlockReady], list[StatementReceived]]:
         """Wait for work; take the first blocks, up to `TAKE_BYTES_MAX`, and some statements."""
         await self._work.wait()
+        await self._gather()
         blocks, taken_bytes = list[BlockReady](), 0
         for block, size in self._blocks:
             if blocks and taken_bytes + size > TAKE_BYTES_MAX:
@@ -63,8 +83,12 @@ class Backlog:
         statements = self._statements[:STATEMENTS_TAKEN]
         del self._statements[: len(statements)]
         self._bytes -= taken_bytes + sum(item.statement.size_bytes for item in statements)
+        if statements:
+            self._statements_at = time.monotonic() + GATHER_SECONDS
         if not self._blocks and not self._statements:
             self._work.clear()
+        if not self._blocks and len(self._statements) < STATEMENTS_TAKEN:
+            self._enough.clear()
         self._room.set()
         return blocks, statements
 

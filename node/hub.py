@@ -38,6 +38,9 @@ from .wire.faults import Reason, WireError
 
 DETAIL_CHARACTERS_MAX = 200
 
+ASKED_WHEN_FULL = 64
+"""Statements that peers are asked for at a time when the mempool is full: a few may displace others."""
+
 PROBE_SECONDS = 5.0
 """Within which a peer says something on a connection that is in the way of another one of its own."""
 
@@ -71,7 +74,7 @@ class PeerHub:
             params=chain.params, versions=chain.versions, salt=secrets.token_bytes(SALT_BYTES)
         )
         self.sync = Synchronizer(chain, self.find_statement, limits, rules)
-        self.relay = Relay(self.find_statement, counts=self.sync.counts)
+        self.relay = Relay(self.find_statement, counts=self.sync.counts, room=self._room)
         self.links: dict[PeerId, PeerLink] = {}
         self.clocks = ClockOffsets(runner.chain.params.future_limit_ms // 2)
         self._gossip = AddressGossip(
@@ -101,6 +104,11 @@ class PeerHub:
         self._next_id = 0
         self._stopping = False
         self._closing: set[asyncio.Task[None]] = set()
+
+    def _room(self) -> int:
+        """Return how many statements of peers the mempool may be brought at present."""
+        pool = self._runner.mempool.pool
+        return max(ASKED_WHEN_FULL, pool.limits.statements - len(pool))
 
     def find_statement(self, leaf: bytes) -> Statement | None:
         """Return a statement from the mempool or the latest blocks."""

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from ...consensus.kinds import Role
+from .problems import PROBLEM_MEDIA_TYPE
 from .routes import JSON, ROUTES, Access, Query, Route
 
 OPENAPI_VERSION: Final = "3.1.0"
@@ -21,8 +22,11 @@ PATH_PATTERNS: Final = {
 
 ERROR_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
-    "required": ["error"],
+    "required": ["title", "status", "detail", "error"],
     "properties": {
+        "title": {"type": "string", "description": "the status in words"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "the message of `error`"},
         "error": {
             "type": "object",
             "required": ["code", "message", "expected", "got"],
@@ -32,7 +36,7 @@ ERROR_SCHEMA: Final[dict[str, Any]] = {
                 "expected": {"type": ["string", "number", "null"]},
                 "got": {"type": ["string", "number", "null"]},
             },
-        }
+        },
     },
 }
 
@@ -120,5 +124,5 @@ def _good(status: int, route: Route) -> dict[str, Any]:
 def _bad(status: int) -> dict[str, Any]:
     return {
         "description": HTTPStatus(status).phrase,
-        "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}},
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Error"}}},
     }

@@ -6,6 +6,7 @@ Owns the exception and its rendering. Codes of the network's rules are passed on
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ RULE_STATUS: Final[Mapping[str, int]] = MappingProxyType(
 )
 """HTTP status by rule; every other rule is 422."""
 
+
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+"""RFC 9457; the type of the problem is `about:blank`, and what is special to it is in the member `error`."""
 
 STATEMENT_NOT_FOUND: Final = "statement-not-found"
 
@@ -62,7 +66,15 @@ class ApiProblem(Exception):
 
     def response(self) -> web.Response:
         """Return the whole answer."""
-        return web.json_response({"error": self.error()}, status=self.status, headers=self.headers)
+        problem = {
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.message,
+            "error": self.error(),
+        }
+        return web.json_response(
+            problem, status=self.status, headers=self.headers, content_type=PROBLEM_MEDIA_TYPE
+        )
 
 
 def _plain(value: object) -> object:

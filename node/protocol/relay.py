@@ -12,8 +12,9 @@ other peers that offered the same, and otherwise to the end of the peer's own qu
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from ...consensus.errors import DecodeError, RuleViolation
 from ...consensus.statement import Statement
@@ -48,6 +49,9 @@ class RelayLimits:
 
 DEFAULT_LIMITS = RelayLimits()
 
+UNBOUNDED: Final = 2**32
+"""Room of somebody who takes everything."""
+
 
 @dataclass(slots=True)
 class _Group:
@@ -81,9 +85,14 @@ class Relay:
         source: StatementByLeaf,
         limits: RelayLimits = DEFAULT_LIMITS,
         counts: RelayCounts | None = None,
+        room: Callable[[], int] = lambda: UNBOUNDED,
     ) -> None:
-        """``source`` finds a statement by leaf in the mempool or in recent blocks; ``counts`` may be shared."""
+        """``source`` finds a statement by leaf in the mempool or in recent blocks; ``counts`` may be shared.
+
+        ``room`` tells how many statements may be under way to the mempool: more are not asked for.
+        """
         self._source = source
+        self._room = room
         self._limits = limits
         self.counts = counts or RelayCounts()
         self._peers: dict[PeerId, _Peer] = {}
@@ -284,7 +293,8 @@ class Relay:
         state = self._peers[peer]
         actions: list[Action] = []
         while state.offers and len(state.groups) < self._limits.groups_per_peer:
-            wanted = self._free(state)
+            room = self._room() - len(self._asked) - len(self._checking)
+            wanted = self._free(state, min(self._limits.request_size, room))
             if not wanted:
                 break
             self._asked.update(dict.fromkeys(wanted, peer))
@@ -293,10 +303,10 @@ class Relay:
             actions.append(Send(peer, GetStatements(leaves=tuple(wanted))))
         return actions
 
-    def _free(self, state: _Peer) -> list[bytes]:
-        """Take out offers that nobody was asked for, up to one request; what is here by now is forgotten."""
+    def _free(self, state: _Peer, size: int) -> list[bytes]:
+        """Take out offers that nobody was asked for, at most `size`; what is here by now is forgotten."""
         found: list[bytes] = []
-        while state.offers and len(found) < self._limits.request_size:
+        while state.offers and len(found) < size:
             leaf, _ = state.offers.popitem(last=False)
             if leaf in self._asked:
                 state.spare[leaf] = None

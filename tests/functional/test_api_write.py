@@ -115,6 +115,9 @@ async def test_a_request_of_somebody_who_has_to_wait_is_429_as_a_whole(
             status, answer, headers = await served.post(body, content_type=kind)
             assert (status, answer["error"]["code"]) == (429, "mempool-full")
             assert int(headers["Retry-After"]) >= 1
+            assert headers["Content-Type"].startswith("application/problem+json")
+            assert (answer["title"], answer["status"]) == ("Too Many Requests", 429)
+            assert answer["detail"] == answer["error"]["message"]
         status, answer, _ = await served.post(pack(items[:3]), content_type=MANY)
         assert [item["status"] for item in answer["results"]] == [200, 200, 429]
         await served.node.seal()

@@ -69,3 +69,23 @@ async def test_readers_wait_while_too_much_waits(monkeypatch: pytest.MonkeyPatch
     assert not reader.done()
     await backlog.take()
     await reader
+
+
+async def test_few_statements_wait_for_more_and_a_block_ends_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GATHER_SECONDS", 3_600.0)
+    monkeypatch.setattr(module, "STATEMENTS_TAKEN", 3)
+    builder, backlog = ChainBuilder(), Backlog()
+    items = [StatementReceived(peer=1, statement=builder.batch(name=str(n))) for n in range(6)]
+    backlog.add(items[0])
+    assert await backlog.take() == ([], items[:1])
+    waiting = asyncio.create_task(backlog.take())
+    for item in items[1:3]:
+        backlog.add(item)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    block = ready(ChainBuilder())
+    backlog.add(block)
+    assert await waiting == ([block], items[1:3])
+    for item in items[3:]:
+        backlog.add(item)
+    assert await backlog.take() == ([], items[3:])

@@ -236,3 +236,61 @@ def test_holders_counts_the_peers_that_have_it() -> None:
     assert relay.holders(statement.leaf) == 0
     relay.on_inventory(1, wire.Inventory(leaves=(statement.leaf,)), 0.0)
     assert relay.holders(statement.leaf) == 1
+
+
+def test_no_more_is_asked_for_than_there_is_room() -> None:
+    statements = make_statements(5)
+    leaves = [statement.leaf for statement in statements]
+    pool: dict[bytes, Statement] = {}
+    relay = Relay(pool.get, room=lambda: 3 - len(pool))
+    for peer in (1, 2):
+        relay.on_connected(peer, ())
+    offer = wire.Inventory(leaves=tuple(leaves))
+    assert relay.on_inventory(1, offer, 0.0) == [Send(1, wire.GetStatements(leaves=tuple(leaves[:3])))]
+    assert relay.on_inventory(2, offer, 0.0) == []
+    came = [statement.encode() for statement in statements[:3]]
+    relay.on_statements(1, came, 1.0)
+    assert relay.on_tick(1.0) == []
+    pool.update({statement.leaf: statement for statement in statements[:3]})
+    relay.on_checked(statements[:3])
+    assert relay.on_tick(2.0) == []
+    del pool[leaves[0]]
+    (request,) = relay.on_tick(3.0)
+    assert request in [Send(peer, wire.GetStatements(leaves=(leaves[3],))) for peer in (1, 2)]
+
+
+def test_what_a_peer_announced_meanwhile_is_no_news_for_it() -> None:
+    first, second = make_statements(2)
+    pool = {item.leaf: item for item in (first, second)}
+    relay = Relay(pool.get)
+    relay.on_connected(1, ())
+    assert not relay.has_news(1)
+    assert not relay.has_news(2)
+    relay.on_accepted(first)
+    relay.on_accepted(second)
+    relay.on_inventory(1, wire.Inventory(leaves=(first.leaf,)), 0.0)
+    assert relay.has_news(1)
+    assert relay.flush() == [Send(1, wire.Inventory(leaves=(second.leaf,)))]
+    relay.on_accepted(first)
+    assert not relay.has_news(1)
+
+
+def test_offers_of_what_others_were_asked_for_are_looked_at_once() -> None:
+    statements = make_statements(50)
+    looks: list[bytes] = []
+
+    def source(leaf: bytes) -> None:
+        looks.append(leaf)
+
+    relay = Relay(source)
+    for peer in (1, 2, 3):
+        relay.on_connected(peer, ())
+    leaves = tuple(statement.leaf for statement in statements)
+    for peer in (1, 2, 3):
+        relay.on_inventory(peer, wire.Inventory(leaves=leaves), 0.0)
+    looks.clear()
+    for number in range(20):
+        relay.on_inventory(2, wire.Inventory(leaves=(bytes([number]) * 32,)), 0.0)
+    assert len(looks) < 4 * 20
+    # The second peer owes as much as it may.
+    assert relay.on_disconnected(1, 1.0) == [Send(3, wire.GetStatements(leaves=leaves))]
