@@ -61,10 +61,8 @@ async def test_a_catch_up_goes_on_after_a_kill_while_blocks_are_mined(tmp_path: 
             assert await asyncio.to_thread(follower.end, signal.SIGKILL) == -signal.SIGKILL
         async with running(folder, file) as alone:
             kept = await asyncio.to_thread(alone.status)
-            assert 0 < begun.height <= kept.height < BLOCKS, (
-                "it was killed on the way, and lost nothing whole"
-            )
-            assert kept.tip == blocks[kept.height - 1].hash
+            assert 0 < begun.height <= kept.height, "what it showed is there"
+            assert kept.tip == miner.node.chain.tree.active[kept.height].hash
             assert await asyncio.to_thread(alone.end) == 0
         before = miner.height
         async with running(folder, file, *options) as again:
