@@ -162,7 +162,12 @@ class HostNode:
     async def _ended(self) -> int | None:
         if self.process is None:
             return None
-        return await asyncio.to_thread(self.process.wait, STOP_SECONDS)
+        try:
+            return await asyncio.to_thread(self.process.wait, STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise CheckFailedError(
+                self.name, expected=f"its end within {STOP_SECONDS:g} s", got="a process that runs on"
+            ) from None
 
     def last_words(self) -> str:
         """Return the end of what it printed."""
