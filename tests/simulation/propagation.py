@@ -3,8 +3,8 @@
     PYTHONPATH=tests .venv/bin/python tests/simulation/propagation.py --nodes 1000 10000 --blocks 50 10 \\
         --plot docs/propagation.png
 
-Every node is the real `Synchronizer` on a header tree of its own; work, seals and state are not checked, their time is
-a constant. Nodes open 8 connections to random others. Latency: lognormal round trips with a median of 140 ms, a fifth
+Every node is the real `Synchronizer` on a header tree of its own, which also chooses who announces blocks to it with
+their leaves, and changes its mind as blocks come; work, seals and state are not checked, their time is a constant. Nodes open 8 connections to random others. Latency: lognormal round trips with a median of 140 ms, a fifth
 below 70 ms and a fifth above 280 ms (Saroiu, Gummadi and Gribble, "A Measurement Study of Peer-to-Peer File Sharing
 Systems", MMCN 2002, figure 5): home connections of that time, so a hard case today. Frames leave a node one after
 the other through an uplink of 10 Mbit/s.
@@ -39,6 +39,8 @@ from facechain.node.protocol.sync import Synchronizer, SyncLimits
 from facechain.node.wire import messages as wire
 from facechain.node.wire.chunks import cut_statements
 from facechain.node.wire.codec import encode
+from facechain.node.wire.handshake import PROTOCOL_VERSIONS
+from facechain.node.wire.limits import MAX_ANNOUNCERS
 from support.chain import PRODUCER, SUBMITTER, make_genesis, seed
 
 OUTBOUND: Final = 8
@@ -46,6 +48,8 @@ ROUND_TRIP_MEDIAN_SECONDS: Final = 0.140
 ROUND_TRIP_SIGMA: Final = math.log(2) / 0.8416
 """A fifth of round trips above twice the median: 0.8416 is that quantile of the normal distribution."""
 UPLINK_BYTES_PER_SECOND: Final = 10e6 / 8
+BLOCK_SECONDS: Final = 10.0
+"""From one block to the next."""
 CHECK_SECONDS: Final = 0.010
 """Work, seal and body root of a block, before it is passed on."""
 SHARES: Final = (0.5, 0.9, 1.0)
@@ -94,6 +98,8 @@ class Node:
     latency: dict[int, float] = field(default_factory=dict)
     lacks: set[bytes] = field(default_factory=set)
     """Leaves of statements that it does not have yet."""
+    outbound: set[int] = field(default_factory=set)
+    """Those of its peers that it connected to."""
     free_at: float = 0.0
 
 
@@ -115,9 +121,23 @@ class Passage:
 class Study:
     """A network and the blocks that go through it."""
 
-    def __init__(self, number: int, nodes: int, *, statements: int, missing: float, high: int) -> None:
-        """`missing`: share of a block's statements that a node does not have; `high`: announcing peers per node."""
+    def __init__(
+        self,
+        number: int,
+        nodes: int,
+        *,
+        statements: int,
+        missing: float,
+        announcers: int = MAX_ANNOUNCERS,
+        warm_up: int = 0,
+    ) -> None:
+        """Connect a network, and pass some blocks that do not count.
+
+        `missing`: share of a block's statements that a node does not have; `announcers`: peers that a node asks to
+        announce with leaves.
+        """
         self.random = random.Random(number)
+        self._limits = SyncLimits(announcers=announcers)
         self._statements = statements
         self._missing = missing
         self._now = 0.0
@@ -126,22 +146,23 @@ class Study:
         self._by_leaf: dict[bytes, Statement] = {}
         self._sizes: dict[tuple[type[wire.Message], object], int] = {}
         self.nodes = [self._node(index) for index in range(nodes)]
-        self._connect(high)
+        self._connect()
         gc.freeze()  # a large network stays: the collector need not look at it again after every block
         self._tip = ROOT
         self._sent: Counter[str] = Counter()
         self._reached: dict[int, float] = {}
+        for _ in range(warm_up):
+            self.pass_block()
 
     def _node(self, index: int) -> Node:
         port = Port()
-        limits = SyncLimits(announcers=0)  # the study draws who announces with leaves
-        return Node(index, port, Synchronizer(port, lambda leaf: self._find(index, leaf), limits))
+        return Node(index, port, Synchronizer(port, lambda leaf: self._find(index, leaf), self._limits))
 
     def _find(self, index: int, leaf: bytes) -> Statement | None:
         return None if leaf in self.nodes[index].lacks else self._by_leaf.get(leaf)
 
-    def _connect(self, high: int) -> None:
-        """Let every node open its connections; those that it asks to announce with leaves are drawn among them."""
+    def _connect(self) -> None:
+        """Let every node open its connections and say whom it asks to announce with leaves."""
         count = len(self.nodes)
         for node in self.nodes:
             opened = 0
@@ -153,16 +174,19 @@ class Study:
                     continue
                 trip = self.random.lognormvariate(math.log(ROUND_TRIP_MEDIAN_SECONDS), ROUND_TRIP_SIGMA)
                 node.latency[other.number] = other.latency[node.number] = trip / 2
+                node.outbound.add(other.number)
                 opened += 1
+        wanted: list[tuple[Node, Action]] = []
         for node in self.nodes:
             for peer in node.latency:
-                node.sync.on_connected(peer, 0.0)
+                outbound = peer in node.outbound
+                greeting = node.sync.on_connected(peer, 0.0, outbound=outbound, version=PROTOCOL_VERSIONS[1])
+                wanted += [(node, action) for action in greeting]
+        for node, action in wanted:
+            if isinstance(action, Send) and isinstance(action.message, wire.SendAnnouncements):
+                self.nodes[action.peer].sync.on_send_announcements(node.number, action.message)
         for node in self.nodes:
-            peers = list(node.latency)
-            chosen = peers if high < 0 else self.random.sample(peers, min(high, len(peers)))
-            for peer in peers:
-                message = wire.SendAnnouncements(high_bandwidth=peer in chosen)
-                self.nodes[peer].sync.on_send_announcements(node.number, message)
+            for peer in node.latency:
                 node.sync.on_headers(peer, [], now=0.0, now_ms=0)
 
     def pass_block(self) -> Passage:
@@ -182,6 +206,7 @@ class Study:
                 self._take(node, what)
             else:
                 self._perform(node, self._on_message(node, sender, what))
+        self._now = max(self._now, start + BLOCK_SECONDS)
         return Passage(
             reached=tuple(sorted(at - start for at in self._reached.values())),
             bytes=self._sent["bytes"],
@@ -223,10 +248,18 @@ class Study:
         node.port.tree.set_tip(item)
         self._perform(node, node.sync.on_tip_changed(self._now))
 
-    def _on_message(self, node: Node, peer: int, message: wire.Message) -> Iterable[Action]:
+    def _on_message(  # noqa: PLR0911 - one case per message type
+        self, node: Node, peer: int, message: wire.Message
+    ) -> Iterable[Action]:
         match message:
             case wire.AnnounceBlock():
                 return node.sync.on_announce_block(peer, message, now=self._now, now_ms=0)
+            case wire.SendAnnouncements():
+                return node.sync.on_send_announcements(peer, message)
+            case wire.GetLeaves():
+                return node.sync.on_get_leaves(peer, message)
+            case wire.Leaves():
+                return node.sync.on_leaves(peer, message, self._now)
             case wire.GetBody():
                 return node.sync.on_get_body(peer, message)
             case wire.BodyChunk():
@@ -355,7 +388,13 @@ def main() -> int:
         "--missing", type=float, default=0.0, help="share of them that a node lacks (default: 0)"
     )
     parser.add_argument(
-        "--high-bandwidth", type=int, default=-1, help="peers that announce with leaves (default: all)"
+        "--announcers",
+        type=int,
+        default=MAX_ANNOUNCERS,
+        help=f"peers that a node asks to announce with leaves (default: {MAX_ANNOUNCERS}, as in a node)",
+    )
+    parser.add_argument(
+        "--warm-up", type=int, default=10, help="blocks before those that count (default: 10)"
     )
     parser.add_argument(
         "--seed", type=int, default=1, help="seed of graph, latencies and finders (default: 1)"
@@ -369,7 +408,8 @@ def main() -> int:
             nodes,
             statements=options.statements,
             missing=options.missing,
-            high=options.high_bandwidth,
+            announcers=options.announcers,
+            warm_up=options.warm_up,
         )
         results[nodes] = [study.pass_block() for _ in range(blocks)]
         figures = report(nodes, results[nodes])
