@@ -208,6 +208,8 @@ class Listener:
     ) -> None:
         if self._accepting is None or self._server is None or self._socket is None:
             return
+        # A peer that connects in this very turn of the loop would be accepted for a future that is cancelled.
+        asyncio.get_running_loop().remove_reader(self._socket)
         self._accepting.cancel()
         await asyncio.wait((self._accepting,))
         self._socket.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -225,6 +226,18 @@ async def test_a_taken_port_cannot_be_listened_on(tmp_path: Path) -> None:
         )
         with pytest.raises(ListenFailed, match=f"127.0.0.1:{listener.port}: expected a free address"):
             await second.__aenter__()
+
+
+async def test_a_peer_that_connects_while_the_listening_ends_leaves_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = Failures()
+    async with listening(tmp_path, failures.serve) as listener:
+        await asyncio.sleep(0)  # the listener waits for peers
+        late = socket.create_connection(("127.0.0.1", listener.port))
+        await asyncio.sleep(0)  # the loop sees the peer and calls who waits for it after this test
+    late.close()
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_other_paths_of_the_peer_port_are_not_found(tmp_path: Path) -> None:
