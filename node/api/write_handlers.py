@@ -41,13 +41,17 @@ async def post_statements(request: web.Request) -> web.Response:
     body = await read_body(request, context.config.read_body_seconds)
     if request.content_type == MANY:
         _check_room(context, None)
+    pool = context.node.pool
     encoded = [body] if request.content_type == ONE else _split(body)
     first = _decode(encoded[0], context.node.chain.params.max_statement_bytes)
-    if isinstance(first, Statement) and context.node.pool.get_by_id(first.id) is None:
-        _check_room(context, first.author)
+    beyond: list[ApiProblem] = []
+    if isinstance(first, Statement) and pool.get_by_id(first.id) is None:
+        room = _check_room(context, first.author)
+        beyond = [problem_of(pool.wait(pool.room(time.monotonic())))] * len(encoded[room:])
+        del encoded[room:]
     with context.load.taking(len(encoded)):
         rest = await context.reader.run(lambda: _decode_all(context, encoded[1:]))
-        results = await _submit(context, [first, *rest])
+        results = [*await _submit(context, [first, *rest]), *beyond]
     if request.content_type == MANY:
         return _many_response(results)
     (result,) = results
@@ -56,12 +60,17 @@ async def post_statements(request: web.Request) -> web.Response:
     return web.json_response(result, status=result["status"])
 
 
-def _check_room(context: ApiContext, author: bytes | None) -> None:
-    """Refuse a request as a whole, before the work that its statements make, when its author has to wait."""
-    pool = context.node.pool
-    full = pool.backpressure(author, pool.room(time.monotonic()), coming=context.load.statements)
+def _check_room(context: ApiContext, author: bytes | None) -> int:
+    """Refuse a request as a whole, before the work that its statements make, when its author has to wait.
+
+    Returns how many statements there is room for; what is beyond that is not even decoded.
+    """
+    pool, coming = context.node.pool, context.load.statements
+    limits = pool.room(time.monotonic())
+    full = pool.backpressure(author, limits, coming=coming)
     if full is not None:
         raise problem_of(full)
+    return pool.allowance.room(author, limits, coming=coming)
 
 
 def _split(body: bytes) -> list[bytes]:

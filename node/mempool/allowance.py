@@ -122,14 +122,13 @@ class Allowance:
             retry_seconds=min(ceil(1 + (excess / own if own else 0)), RETRY_SECONDS_MAX),
         )
 
-    def is_open(self, author: bytes | None, limits: Limits, *, coming: int = 0) -> bool:
-        """Tell whether an author (None: anybody) may hand in one more of this node's own.
+    def room(self, author: bytes | None, limits: Limits, *, coming: int = 0) -> int:
+        """Return how many statements an author (None: whoever has most room) may hand in, 0 or less for none.
 
-        `coming`: others that are on their way.
+        `coming`: others of this node's own that are on their way.
         """
         own = len(self._own) + coming
-        if own < limits.own:
-            return True
-        if own >= limits.own * (1 + RESERVE):
-            return False
-        return author is None or self._authors[author] < limits.own // max(1, len(self._authors))
+        reserve = int(limits.own * (1 + RESERVE)) - own
+        if author is not None:
+            reserve = min(reserve, limits.own // max(1, len(self._authors)) - self._authors[author])
+        return max(limits.own - own, reserve)

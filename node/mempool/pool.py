@@ -130,8 +130,13 @@ class Mempool:
         of submitters that are on their way here.
         """
         crowded = len(self._entries) >= limits.all
-        if not crowded and self.allowance.is_open(author, limits, coming=coming):
+        if not crowded and self.allowance.room(author, limits, coming=coming) > 0:
             return None
+        return self.wait(limits)
+
+    def wait(self, limits: Limits) -> MempoolFull:
+        """Return what a submitter is answered who has to wait."""
+        crowded = len(self._entries) >= limits.all
         return MempoolFull(
             what="statements" if crowded else "submitted statements",
             limit=limits.all if crowded else limits.own,

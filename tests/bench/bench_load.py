@@ -53,6 +53,8 @@ from support.chain import ADMIN, PRODUCER, ChainBuilder, keys, make_batch, seed
 from support.node_processes import NodeProcess
 
 AUTHORS_PER_NODE: Final = 4
+AUTHORS_MIN: Final = 32
+"""In small networks there are more for a node: each waits for the answer to its last request."""
 LINKS_PER_NODE: Final = 3
 OFFERED: Final = 2.0
 """Times the floor."""
@@ -336,7 +338,7 @@ def main() -> None:
     """Measure and print."""
     numbers = [int(item) for item in sys.argv[1:3]]
     nodes, seconds = [*numbers, *(4, 60)[len(numbers) :]]
-    authors = keys(nodes * AUTHORS_PER_NODE, start=100)
+    authors = keys(max(AUTHORS_MIN, nodes * AUTHORS_PER_NODE), start=100)
     genesis = make_network(authors)
     signer = Signer(genesis)
     cores = os.cpu_count() or 1

@@ -107,9 +107,9 @@ async def test_a_request_of_somebody_who_has_to_wait_is_429_as_a_whole(
     monkeypatch.setattr(allowance, "OWN_MIN", 1)
     async with serve() as served:
         items = [_batch(served.node, number).encode() for number in range(5)]
-        status, answer, _ = await served.post(pack(items), content_type=MANY)
+        status, answer, _ = await served.post(pack([*items, b"nonsense"]), content_type=MANY)
         assert status == 207
-        assert [item["status"] for item in answer["results"]] == [202, 202, 429, 429, 429]
+        assert [item["status"] for item in answer["results"]] == [202, 202, 429, 429, 429, 429]
         assert {item["error"]["code"] for item in answer["results"][2:]} == {"mempool-full"}
         for body, kind in ((pack(items[2:]), MANY), (items[2], "application/octet-stream")):
             status, answer, headers = await served.post(body, content_type=kind)

@@ -32,7 +32,7 @@ class Site:
         """Take in what the allowance lets in while `waiting` statements wait at all nodes; return how many."""
         limits = self.allowance.limits(waiting, now)
         taken = 0
-        while taken < wanted and self.allowance.is_open(author, limits):
+        while taken < wanted and self.allowance.room(author, limits) > 0:
             leaf = next(self._leaves).to_bytes(32, "big")
             self.allowance.on_taken(leaf, author)
             self.waiting.append(leaf)
@@ -118,10 +118,10 @@ def test_a_busy_author_leaves_room_for_others() -> None:
     site = Site(count())
     site.fill(0, 0.0, author=A)
     limits = site.allowance.limits(0, 0.0)
-    assert not site.allowance.is_open(A, limits)
-    assert site.allowance.is_open(B, limits)
+    assert site.allowance.room(A, limits) <= 0
+    assert site.allowance.room(B, limits) > 0
     assert site.fill(0, 0.0, author=B) > limits.own // 4
-    assert not site.allowance.is_open(B, limits)
+    assert site.allowance.room(B, limits) <= 0
 
 
 def test_nobody_is_let_in_beyond_the_reserve() -> None:
@@ -130,15 +130,15 @@ def test_nobody_is_let_in_beyond_the_reserve() -> None:
         site.fill(0, 0.0, author=bytes([number]) * 32)
     limits = site.allowance.limits(len(site.waiting), 0.0)
     assert len(site.waiting) <= 1.5 * (OWN_MIN + IDLE_STATEMENTS)
-    assert not site.allowance.is_open(B, limits)
-    assert not site.allowance.is_open(None, limits)
+    assert site.allowance.room(B, limits) <= 0
+    assert site.allowance.room(None, limits) <= 0
 
 
 def test_statements_on_their_way_count() -> None:
     allowance = Allowance(spacing_ms=1_000)
     limits = allowance.limits(0, 0.0)
-    assert allowance.is_open(None, limits, coming=limits.own - 1)
-    assert not allowance.is_open(None, limits, coming=2 * limits.own)
+    assert allowance.room(None, limits, coming=limits.own - 1) > 0
+    assert allowance.room(None, limits, coming=2 * limits.own) <= 0
 
 
 def test_what_left_the_pool_makes_room() -> None:
@@ -146,7 +146,7 @@ def test_what_left_the_pool_makes_room() -> None:
     site.fill(0, 0.0)
     limits = site.allowance.limits(len(site.waiting), 0.0)
     site.allowance.keep(site.waiting[:10])
-    assert site.allowance.is_open(A, limits)
+    assert site.allowance.room(A, limits) > 0
     site.allowance.on_left(site.waiting[0])
     site.allowance.on_left(site.waiting[0])
     site.allowance.on_taken(site.waiting[1], A)
