@@ -236,17 +236,19 @@ def summary(items: Sequence[Item], *, seed: int, without_defence: bool, seconds:
     }
 
 
-def record_of(result: dict[str, Any]) -> dict[str, Any]:
-    """Return what is kept of a run without defences."""
-    kept = ("name", "without", "survived", "reason_seen", "defence_removed", "seconds")
-    return {
-        "command": "make check-hostile WITHOUT_DEFENCE=1 RECORD=1",
-        **{
-            name: result[name]
-            for name in ("commit", "seed", "attacks", "survived", "load_highest", "seconds")
-        },
-        "items": [{name: row[name] for name in kept} for row in result["items"]],
+def record_of(result: dict[str, Any], before: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Return what is kept of a run without defences, each item with its commit; `before`: items of earlier runs."""
+    kept = ("name", "without", "survived", "reason_seen", "defence_removed", "seconds", "load")
+    fresh = {
+        row["name"]: {
+            **{name: row[name] for name in kept},
+            "seed": result["seed"],
+            "commit": result["commit"],
+        }
+        for row in result["items"]
     }
+    items = [fresh.pop(item["name"], item) for item in before]
+    return {"command": "make check-hostile WITHOUT_DEFENCE=1 RECORD=1", "items": [*items, *fresh.values()]}
 
 
 def _commit() -> str:
@@ -352,8 +354,9 @@ def main() -> int:
         )
     seconds = time.monotonic() - started
     result = summary(items, seed=options.seed, without_defence=options.without_defence, seconds=seconds)
-    if options.record and options.without_defence and not options.only:
-        RECORD.write_text(json.dumps(record_of(result), indent=1) + "\n", encoding="utf-8")
+    if options.record and options.without_defence:
+        before = json.loads(RECORD.read_text(encoding="utf-8"))["items"] if options.only else ()
+        RECORD.write_text(json.dumps(record_of(result, before), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(result) + "\n")
     survived = result["survived"]
     good = len(items) == len(attacks) and survived == (0 if options.without_defence else len(items))
