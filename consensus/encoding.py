@@ -37,6 +37,10 @@ PACK_BUFFER_BYTES = 1_024
 """Room that a value is packed into to begin with. The library's own default is a mebibyte for each value, which
 costs more than the packing of a small one."""
 
+QUICK_BYTES_MAX = 8_192
+"""Up to here the library decodes first. It makes room for all that an array claims to hold, which for more bytes would
+be too much room for bytes that are no structure."""
+
 U8, U16, U32, U64 = 8, 16, 32, 64
 """Widths in bits of the unsigned integers of the protocol."""
 
@@ -72,7 +76,7 @@ def unpack(
     """
     if len(data) > max_bytes:
         raise DecodeError("structure", expected=f"at most {max_bytes} bytes", got=f"{len(data)} bytes")
-    if max_items <= MAX_ITEMS_DEFAULT:
+    if max_items <= MAX_ITEMS_DEFAULT and len(data) <= QUICK_BYTES_MAX:
         quick = _unpack_quickly(data, max_items, max_depth)
         if quick is not None:
             return quick
@@ -92,7 +96,7 @@ def _unpack_quickly(data: bytes, max_items: int, max_depth: int) -> Value:
     """Decode with the library; None for whatever is not surely canonical: `_Reader` decides and tells why.
 
     What the library packs is the shortest form, so a value that packs to the same bytes was written in it.
-    Only for few items: the library makes room for all that an array claims to hold before it reads them.
+    Only for few items and bytes (`QUICK_BYTES_MAX`).
     """
     try:
         value: Value = msgpack.unpackb(data, max_array_len=max_items, max_map_len=0, max_ext_len=0)
