@@ -138,13 +138,15 @@ async def decompression_bomb(arena: Arena) -> Seen:
 
     peer = Peer(socket, identity)
     arena.peers.append(peer)
+    squeeze = zlib.compressobj(wbits=-15)
+    bomb = (squeeze.compress(bytes((0x32,)) + bytes(BOMB_BYTES)) + squeeze.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    if "permessage-deflate" in head:  # then the handshake is compressed, too: the bomb is sent in its place
+        await socket.send(bomb, opcode=BINARY, rsv1=True)
+        return Seen(reason="", damage="compression was granted")
     await peer.shake_hands()
     peer.start()
-    squeeze = zlib.compressobj(wbits=-15)
-    bomb = squeeze.compress(bytes((0x32,)) + bytes(BOMB_BYTES)) + squeeze.flush(zlib.Z_SYNC_FLUSH)
-    await peer.socket.send(bomb[:-4], opcode=BINARY, rsv1=True)
-    granted = "permessage-deflate" in head
-    return Seen(reason=await arena.reason(peer, 15), damage="compression was granted" if granted else "")
+    await peer.socket.send(bomb, opcode=BINARY, rsv1=True)
+    return Seen(reason=await arena.reason(peer, 15))
 
 
 @attack(expects="connection-lost", scaled=True, without="handshake-time")
