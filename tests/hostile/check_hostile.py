@@ -149,7 +149,7 @@ class Range:
         async with health:
             seen = await self._strike(attack)
             if attack.bans and not await self.arena.within(self._is_banned, BANNED_SECONDS):
-                seen = Seen(reason=seen.reason, damage=seen.damage or "the offender is not banned")
+                seen = replace(seen, damage=seen.damage or "the offender is not banned")
             health.is_cut = self.without_defence and (seen.reason != attack.expects or bool(seen.damage))
         await self.arena.leave()
         item = self._judge(attack, seen, health, judges_time=judges_time)

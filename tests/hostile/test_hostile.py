@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from facechain.node.wire.limits import LIMITS
 from hostile.arena import Arena
-from hostile.check_hostile import Range
+from hostile.check_hostile import RECORD, Range
 from hostile.defences import DEFENCES, SCALED
 from hostile.registry import NO_ATTACK, Attack, load
 
@@ -46,6 +48,16 @@ def test_attacks_cover_rows_and_name_defences_that_exist() -> None:
         assert item.about.endswith("."), item.name
     assert DEFENCES.keys() - {item.without for item in load().values()} == {SCALED}
     assert len(load()) >= 30
+
+
+def test_every_attack_was_seen_to_succeed_without_its_defence() -> None:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    seen = {item["name"]: item["without"] for item in record["items"] if not item["survived"]}
+    assert seen == {item.name: item.without for item in load().values()}
+    for item in record["items"]:
+        assert re.fullmatch("[0-9a-f]{8,}", item["commit"]), (
+            f"{item['name']}: expected a commit without changes"
+        )
 
 
 def row_of(item: Attack) -> str:
