@@ -1,6 +1,8 @@
 """`facechain produce`: generate, filter, cluster, store and submit in one go."""
 
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,14 +33,17 @@ from .producer_options import (
 from .submit import Target, receipt_lines, submit_batch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..gan.checkpoints import LoadedGenerator
     from ..gan.clustering import ClusteringOptions
     from ..gan.device import Device
+    from ..gan.engine import Engine
     from ..gan.filter import ReleaseFilter
+    from ..gan.imagestore import ImageStore
     from ..gan.produce import ProducedBatch
     from ..gan.provenance import ProduceOptions
+    from ..gan.ray_engine import RayWork
     from ..node.data_dir import DataDir
     from .submission import SubmissionReceipt
 
@@ -76,6 +81,16 @@ STORE_FOLDER = "images"
     is_flag=True,
     help="Write each face's predicted expression into the batch folder (expressions.jsonl); stays off the chain.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    help="Compute here, or on the workers of a Ray cluster (extra 'ray'); the bytes are the same.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=None, help="Ray workers. [default: one per processor]"
+)
+@click.option("--ray-address", default=None, help="Ray cluster to join. [default: one on this machine]")
 @click.option("--private", is_flag=True, help="Keep seed and look of the images off the chain.")
 @click.option("--model-statement", metavar="HEX", default=None, help="Training stage already on chain.")
 @click.option("--submit/--no-submit", default=True, help="Sign and send the batch to a node.")
@@ -101,6 +116,9 @@ def produce(
     false_match_rate: float,
     holdout_share: float,
     store_url: str | None,
+    engine: str,
+    workers: int | None,
+    ray_address: str | None,
     expression: bool,
     private: bool,
     model_statement: str | None,
@@ -138,9 +156,16 @@ def produce(
         model_statement=model_statement,
     )
     loaded, stages = open_generator(checkpoint)
-    release_filter = _release_filter(reference, loaded, false_match_rate, holdout_share)
+    filtered = _Reference(path=reference, false_match_rate=false_match_rate, holdout_share=holdout_share)
+    release_filter = _release_filter(filtered, loaded)
     where = open_device(device, bf16=False)
-    with step_bars() as report:
+    store = ImageStore(store_url or str(data_dir.root / STORE_FOLDER))
+    with step_bars() as report, ExitStack() as stack:
+        if engine == "ray":
+            work = _ray_work(loaded, options, store, filtered)
+            spread = stack.enter_context(_ray_engine(work, workers, ray_address))
+        else:
+            spread = None
         batch = make_batch(
             out,
             loaded=loaded,
@@ -148,7 +173,8 @@ def produce(
             options=options,
             device=where,
             release_filter=release_filter,
-            store=ImageStore(store_url or str(data_dir.root / STORE_FOLDER)),
+            store=store,
+            engine=spread,
             on_progress=report,
             annotate=_annotator(where) if expression else lambda _: None,
         )
@@ -219,15 +245,60 @@ def _check_options(
         raise UsageError("--model-statement", expected="64 lower-case hex digits", got=model_statement)
 
 
-def _release_filter(
-    reference: Path | None, loaded: "LoadedGenerator", false_match_rate: float, holdout_share: float
-) -> "ReleaseFilter | None":
-    if reference is None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reference:
+    """Real faces that nothing released may resemble; none when there is no path."""
+
+    path: Path | None
+    false_match_rate: float
+    holdout_share: float
+
+
+def _release_filter(reference: _Reference, loaded: "LoadedGenerator") -> "ReleaseFilter | None":
+    if reference.path is None:
         say("no reference faces named: the batch will say 'filter: none'")
         return None
-    from ..gan.datasets import split_by_identity
-    from ..gan.filter import ReferenceFilter
+    from ..gan.references import calibrate_filter
 
-    faces = load_faces(reference, loaded.config.generator.resolution)
-    training, held_out = split_by_identity(faces, holdout_share=holdout_share)
-    return ReferenceFilter(training, held_out, false_match_rate=false_match_rate)
+    faces = load_faces(reference.path, loaded.config.generator.resolution)
+    return calibrate_filter(
+        faces, holdout_share=reference.holdout_share, false_match_rate=reference.false_match_rate
+    )
+
+
+def _ray_work(
+    loaded: "LoadedGenerator", options: "ProduceOptions", store: "ImageStore", reference: _Reference
+) -> "RayWork":
+    """Tell workers what to do; each of them builds the filter itself."""
+    from ..gan.ray_engine import RayWork
+    from ..gan.references import open_reference_filter
+
+    make_filter = None
+    if reference.path is not None:
+        make_filter = partial(
+            open_reference_filter,
+            reference.path.resolve(),
+            resolution=loaded.config.generator.resolution,
+            holdout_share=reference.holdout_share,
+            false_match_rate=reference.false_match_rate,
+        )
+    return RayWork(
+        generator=loaded.path.resolve(),
+        digest=loaded.digest,
+        seed=options.seed,
+        micro_batch=options.micro_batch,
+        make_filter=make_filter,
+        store_url=store.url if "://" in store.url else str(Path(store.url).resolve()),
+    )
+
+
+@contextmanager
+def _ray_engine(work: "RayWork", workers: int | None, address: str | None) -> "Iterator[Engine]":
+    """Join or start a cluster."""
+    import os
+
+    from ..gan.ray_engine import RayEngine, connected
+
+    count = workers or len(os.sched_getaffinity(0))
+    with connected(workers=count, address=address):
+        yield RayEngine(work, workers=count)

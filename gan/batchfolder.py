@@ -6,6 +6,7 @@ The folder is built under another name and renamed, so one that exists is comple
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,19 @@ def encode_images(
         objects=tuple(describe_object(data) for data in files),
         pixel_hashes=tuple(hashes),
         perceptual=tuple(perceptual_hashes(images)),
+    )
+
+
+def join_encoded(parts: Sequence[EncodedImages]) -> EncodedImages:
+    """Images that were encoded in parts, as if at once."""
+    return EncodedImages(
+        indices=tuple(itertools.chain.from_iterable(part.indices for part in parts)),
+        width=parts[0].width,
+        height=parts[0].height,
+        files=tuple(itertools.chain.from_iterable(part.files for part in parts)),
+        objects=tuple(itertools.chain.from_iterable(part.objects for part in parts)),
+        pixel_hashes=tuple(itertools.chain.from_iterable(part.pixel_hashes for part in parts)),
+        perceptual=tuple(itertools.chain.from_iterable(part.perceptual for part in parts)),
     )
 
 

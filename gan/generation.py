@@ -101,13 +101,13 @@ class Renderer:
             (block, list(members))
             for block, members in itertools.groupby(indices, lambda index: index // self.micro_batch)
         ]
-        rendered = self._render_ahead([block for block, _ in wanted])
+        rendered = self.render_micro_batches([block for block, _ in wanted])
         for (_, members), images in zip(wanted, rendered, strict=True):
             for index in members:
                 yield index, images[index % self.micro_batch]
 
-    def _render_ahead(self, blocks: Sequence[int]) -> Iterator[Pixels]:
-        """Micro-batches in order, a few of them computed before they are asked for."""
+    def render_micro_batches(self, blocks: Sequence[int]) -> Iterator[Pixels]:
+        """Micro-batches in this order, a few of them computed before they are asked for."""
         waiting: deque[Future[Pixels]] = deque()
         with ThreadPoolExecutor(self._workers, thread_name_prefix="render") as pool:
             try:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..consensus.kinds import StageType
-from .batchfolder import BatchFacts, EncodedImages, check_new, encode_images, write_batch
+from .batchfolder import BatchFacts, EncodedImages, check_new, write_batch
 from .checkpoints import LoadedGenerator
 from .cluster_files import write_clustering
 from .clustering import WITHHELD, cluster_images
 from .device import Device
+from .engine import Engine, LocalEngine
 from .filter import ReleaseFilter
 from .generation import Renderer, image_name
 from .imagestore import ImageStore
@@ -49,19 +50,21 @@ def produce(
     device: Device,
     release_filter: ReleaseFilter | None = None,
     store: ImageStore | None = None,
+    engine: Engine | None = None,
     on_progress: Progress = lambda *_: None,
     annotate: Callable[[Path], object] = lambda _: None,
 ) -> ProducedBatch:
     """Make a batch folder at `out`; without a filter the batch will say `filter: none`.
 
-    `annotate` may add off-chain files to the folder before it appears under its name.
+    `engine` computes it, with the filter and the store that it was given; without one this process does. `annotate` may add off-chain files to the folder before it appears under its name.
     """
     check_new(out)
     renderer = Renderer(loaded, seed=options.seed, device=device, micro_batch=options.micro_batch)
+    chosen = engine or LocalEngine(renderer, release_filter=release_filter, store=store)
     selection = select_images(
-        renderer,
+        chosen,
         count=options.count,
-        release_filter=release_filter,
+        micro_batch=options.micro_batch,
         duplicate_rms=options.duplicate_rms,
         on_progress=on_progress,
     )
@@ -70,9 +73,7 @@ def produce(
     on_progress("cluster", 1, 1)
     withheld = clustering.labels == WITHHELD
     selection, clustering = selection.without(withheld), clustering.without(withheld)
-    encoded = encode_images(selection.indices, selection.images)
-    if store is not None:
-        _store_all(store, encoded, on_progress)
+    encoded = _encode(chosen, selection, on_progress)
     stages = describe_batch(
         encoded=encoded,
         selection=selection,
@@ -127,7 +128,12 @@ def _summary(
     )
 
 
-def _store_all(store: ImageStore, encoded: EncodedImages, on_progress: Progress) -> None:
-    for number, data in enumerate(encoded.files, start=1):
-        store.put(data)
-        on_progress("store", number, len(encoded.files))
+def _encode(engine: Engine, selection: Selection, on_progress: Progress) -> EncodedImages:
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        on_progress("store", done, len(selection.indices))
+
+    return engine.encode(selection.indices, selection.images, advance)

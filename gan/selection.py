@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from .datasets import Pixels
 from .duplicates import DEFAULT_RMS_LEVELS, unique_images
+from .engine import Engine
 from .errors import FilterError
-from .filter import ReleaseFilter
-from .generation import Renderer
 
 MAX_CANDIDATES_PER_IMAGE = 10
 """Give up when more than this many candidates are needed for each image that is kept."""
@@ -45,44 +44,46 @@ class Selection:
 
 
 def select_images(
-    renderer: Renderer,
+    engine: Engine,
     *,
     count: int,
-    release_filter: ReleaseFilter | None,
+    micro_batch: int,
     duplicate_rms: float = DEFAULT_RMS_LEVELS,
     on_progress: Progress = lambda *_: None,
 ) -> Selection:
-    """Render from index 0 on until `count` images pass the filter and are no duplicates.
+    """Take candidates from index 0 on until `count` images pass the filter and are no duplicates.
 
     Raises:
         FilterError: so few pass that something must be wrong.
     """
-    shape = (0, *renderer.render_micro_batch(0).shape[1:])
-    images, indices = np.empty(shape, dtype=np.uint8), np.empty(0, dtype=np.int64)
+    images: Pixels | None = None
+    indices = np.empty(0, dtype=np.int64)
     candidates = rejected = duplicates = 0
     block = 0
     while len(indices) < count:
-        if candidates > MAX_CANDIDATES_PER_IMAGE * count + renderer.micro_batch:
+        if candidates > MAX_CANDIDATES_PER_IMAGE * count + micro_batch:
             raise FilterError(
                 "the release filter leaves too little",
                 expected=f"{count} of at most {MAX_CANDIDATES_PER_IMAGE * count} candidates",
                 got=str(len(indices)),
                 hint="the generator may have memorised its training set: do not release it",
             )
-        blocks = range(block, block + -(-(count - len(indices)) // renderer.micro_batch))
-        fresh = np.concatenate([renderer.render_micro_batch(number) for number in blocks])
-        numbers = np.arange(block * renderer.micro_batch, blocks.stop * renderer.micro_batch)
+        blocks = range(block, block + -(-(count - len(indices)) // micro_batch))
         block = blocks.stop
-        candidates += len(fresh)
-        if release_filter is not None:
-            accepted = release_filter.check(fresh).accepted
-            rejected += int((~accepted).sum())
-            fresh, numbers = fresh[accepted], numbers[accepted]
-        images, indices = np.concatenate([images, fresh]), np.concatenate([indices, numbers])
+        fresh = [] if images is None else [images]
+        numbers = [indices]
+        for found in engine.candidates(blocks):
+            candidates += len(found.images)
+            rejected += int((~found.accepted).sum())
+            fresh.append(found.images[found.accepted])
+            numbers.append(found.block * micro_batch + np.flatnonzero(found.accepted))
+            on_progress("generate", min(sum(map(len, fresh)), count), count)
+        images, indices = np.concatenate(fresh), np.concatenate(numbers)
         single = unique_images(images, rms_levels=duplicate_rms)
         duplicates += int((~single).sum())
         images, indices = images[single], indices[single]
-        on_progress("generate", min(len(indices), count), count)
+    if images is None:
+        raise FilterError("no images asked for", expected="at least 1", got=str(count))
     return Selection(
         indices=tuple(indices[:count].tolist()),
         images=images[:count],

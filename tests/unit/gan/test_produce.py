@@ -13,6 +13,7 @@ from facechain.gan.clustering import ClusteringOptions
 from facechain.gan.datasets import Pixels
 from facechain.gan.device import Device
 from facechain.gan.embedded import ASSETS, MAX_EMBEDDED_BYTES, export_generator, open_generator
+from facechain.gan.engine import LocalEngine
 from facechain.gan.errors import BatchFolderError, CheckpointError, FilterError
 from facechain.gan.filter import Verdict
 from facechain.gan.generation import Renderer
@@ -122,7 +123,11 @@ def test_filtered_images_leave_before_anything_else(run_folder: Path, cpu: Devic
 def test_a_filter_that_rejects_everything_ends_the_run(loaded: LoadedGenerator, cpu: Device) -> None:
     renderer = Renderer(loaded, seed=SEED, device=cpu, micro_batch=8)
     with pytest.raises(FilterError, match="memorised"):
-        select_images(renderer, count=4, release_filter=DarkFilter(-1.0))
+        select_images(
+            LocalEngine(renderer, release_filter=DarkFilter(-1.0), store=None),
+            count=4,
+            micro_batch=renderer.micro_batch,
+        )
 
 
 def test_duplicates_are_replaced_by_further_images(loaded: LoadedGenerator, cpu: Device) -> None:
@@ -133,7 +138,12 @@ def test_duplicates_are_replaced_by_further_images(loaded: LoadedGenerator, cpu:
         for a in range(8)
         for b in range(a)
     )
-    found = select_images(renderer, count=8, release_filter=None, duplicate_rms=closest + 0.01)
+    found = select_images(
+        LocalEngine(renderer, release_filter=None, store=None),
+        count=8,
+        micro_batch=renderer.micro_batch,
+        duplicate_rms=closest + 0.01,
+    )
     assert found.duplicates >= 1
     assert len(set(found.indices)) == 8
     assert found.indices[-1] >= 8
