@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from facechain.consensus.chain import context_headers
 from facechain.node.backlog import BACKLOG_BYTES_MAX
-from facechain.node.peer_link import OUTBOX_MESSAGES_MAX
+from facechain.node.peer_link import OUTBOX_MESSAGES_MAX, PeerLink
 from facechain.node.wire.limits import (
     MAX_BANS,
     MAX_EQUIVOCATIONS_PER_KEY,
@@ -62,7 +62,7 @@ def bounds(node: SimNode) -> Sequence[tuple[str, int, int]]:
         ("discouraged addresses", len(node.bans._discouraged), MAX_SCORED_PEERS),
         ("headers of a pre-sync", most(kept[0] for kept in presyncs), PRESYNC_LIMITS.held_back + context_headers(node.chain.params)),
         ("bits of a pre-sync", most(kept[1] for kept in presyncs), PRESYNC_LIMITS.bits),
-        ("inbound connections", sum(link.dialed is None and not link.is_ended for link in served), MAX_INBOUND),
+        ("inbound connections of strangers", sum(_is_stranger(node, link) for link in served), MAX_INBOUND),
         ("messages that wait for a peer", most(len(link._outbox) for link in served), OUTBOX_MESSAGES_MAX),
         ("bytes queued for a peer", most(link.connection._queued_bytes for link in served), SEND_QUEUE_BYTES + MAX_FRAME_BYTES),
         ("bytes in a peer's sockets", most(side.unread_bytes for side in node.sides if side.open), WINDOW_BYTES + MAX_FRAME_BYTES),
@@ -77,6 +77,13 @@ def bounds(node: SimNode) -> Sequence[tuple[str, int, int]]:
 def most(counts: Iterable[int]) -> int:
     """Return the largest, 0 of none."""
     return max(counts, default=0)
+
+
+def _is_stranger(node: SimNode, link: PeerLink) -> bool:
+    """A peer that the operator named gets a place though all are taken."""
+    if link.dialed is not None or link.is_ended:
+        return False
+    return not node.node.hub._door.is_protected(link.connection.remote[0], link.node_key)
 
 
 def _offers_max() -> int:
