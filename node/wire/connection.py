@@ -169,12 +169,11 @@ class Connection:
             return
         heard, before = self._heard_frames, self._listened_seconds()
         while self._heard_frames == heard and self._failure is None:
-            left = seconds - (self._listened_seconds() - before)
-            if left <= 0:
+            if self._listened_seconds() - before >= seconds:
                 text = f"expected a sign of life within {seconds:g} s, as the peer opened another connection"
                 self._fail(PeerTimeout(Reason.PING_TIMEOUT, text))
                 return
-            await asyncio.sleep(max(left, PROBE_POLL_SECONDS))
+            await asyncio.sleep(PROBE_POLL_SECONDS)
 
     def _listened_seconds(self) -> float:
         """Return for how long this node waited for frames so far, which it does not while it is busy with others."""

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from facechain.consensus.params import Genesis
+from facechain.consensus.payloads import Cancel
 from facechain.node.api.metrics import Metrics
 from facechain.node.api.views.network import live_status, peer_view
 from facechain.node.service import clock_ms
-from support.chain import ChainBuilder, make_genesis
+from support.chain import SUBMITTER, ChainBuilder, make_genesis
 from support.live import live_node
 
 BLOCKS = 60
@@ -26,7 +27,9 @@ async def test_status_metrics_and_peers_tell_of_sync_and_relay(
     tmp_path: Path, genesis: Genesis, minimum: int
 ) -> None:
     builder = ChainBuilder(genesis)
-    blocks = builder.mine_many(BLOCKS)
+    blocks = builder.mine_many(BLOCKS - 1)
+    statement = builder.statement(SUBMITTER, Cancel(note="a body"))
+    blocks.append(builder.mine([statement], parent=blocks[-1]))
     work = builder.node(blocks[minimum - 1]).chainwork if minimum else 0
     async with live_node(tmp_path / "full", genesis) as full:
         await full.node.runner.add_blocks(blocks, lambda _block: None)
@@ -38,7 +41,7 @@ async def test_status_metrics_and_peers_tell_of_sync_and_relay(
             assert (sync["syncing"], sync["progress"], sync["eta_seconds"]) == (False, 1.0, None)
             assert sync["blocks_per_second"] > 0
             assert status["relay"]["blocks"] == BLOCKS
-            assert status["relay"]["block_bytes"] >= BLOCKS * 224
+            assert status["relay"]["block_bytes"] >= len(statement.encode())
             (peer,) = (peer_view(item) for item in new.node.peers())
             assert (peer["announces_with_leaves"], peer["pruned_below"]) == (True, 0)
             text = Metrics(new.node, None).render().decode()
