@@ -12,7 +12,7 @@ the beginning of the load until nothing waits any more (it does not depend on wh
 do); acknowledged statements that are in no block at the end (0 is expected); and how long after the load ended every
 node took a whole request again, and all had one tip with everything in it.
 
-Run: PYTHONPATH=tests python tests/bench/bench_load.py [NODES] [SECONDS]     (20 nodes need 3 GiB)
+Run: PYTHONPATH=tests python tests/bench/bench_load.py [NODES] [SECONDS] [MAX_OUTBOUND]     (20 nodes need 3 GiB)
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from facechain.consensus.statement import Statement, group_id
 from facechain.consensus.validation import check_statement
 from facechain.node.api.limits import STATEMENTS_PER_REQUEST_MAX
 from facechain.node.api.write_handlers import MANY
+from facechain.node.config import NodeConfig
 from facechain.node.data_dir import DataDir
 from facechain.node.genesis_file import GenesisDocument, write_document
 from facechain.node.keystore import Keystore
@@ -56,6 +57,7 @@ AUTHORS_PER_NODE: Final = 4
 AUTHORS_MIN: Final = 32
 """In small networks there are more for a node: each waits for the answer to its last request."""
 LINKS_PER_NODE: Final = 3
+DEFAULTS: Final = NodeConfig()
 OFFERED: Final = 2.0
 """Times the floor."""
 REQUESTS_PER_SECOND: Final = 1.0
@@ -336,8 +338,8 @@ async def load(
 
 def main() -> None:
     """Measure and print."""
-    numbers = [int(item) for item in sys.argv[1:3]]
-    nodes, seconds = [*numbers, *(4, 60)[len(numbers) :]]
+    numbers = [int(item) for item in sys.argv[1:4]]
+    nodes, seconds, outbound = [*numbers, *(4, 60, DEFAULTS.max_outbound)[len(numbers) :]]
     authors = keys(max(AUTHORS_MIN, nodes * AUTHORS_PER_NODE), start=100)
     genesis = make_network(authors)
     signer = Signer(genesis)
@@ -345,24 +347,33 @@ def main() -> None:
     verified = verifications_per_second(genesis, signer)
     floor = cores * verified / nodes
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        running = start_network(Path(name), genesis, nodes, stack)
+        running = start_network(Path(name), genesis, nodes, outbound, stack)
         people = [Author(key, running[number % nodes].api) for number, key in enumerate(authors)]
         for author in people:
             signer.prepare(author, range(int(PREPARED * floor * seconds / len(people))))
         began = os.getloadavg()[0]
         report = asyncio.run(load(people, signer, Meter(running), floor=floor, seconds=seconds))
-    facts = {"nodes": nodes, "cores": cores, "verified_per_second": round(verified), "floor": round(floor, 1)}
+    facts: dict[str, Any] = {
+        "nodes": nodes,
+        "max_outbound": outbound,
+        "cores": cores,
+        "verified_per_second": round(verified),
+        "floor": round(floor, 1),
+    }
     print(json.dumps(facts | report | {"load_average_before": began}))
 
 
-def start_network(root: Path, genesis: Genesis, count: int, stack: ExitStack) -> list[NodeProcess]:
-    """Start nodes, the first of which mines; each is connected with some of those before it."""
+def start_network(
+    root: Path, genesis: Genesis, count: int, outbound: int, stack: ExitStack
+) -> list[NodeProcess]:
+    """Start nodes, the first of which mines; each is connected with some of those before it, and seeks `outbound` more."""
     path = root / "genesis.json"
     write_document(path, GenesisDocument.of(genesis))
     running: list[NodeProcess] = []
     for number in range(count):
         layout = DataDir(root=root / f"node-{number}").create()
         create_private_file(layout.api_token_file, f"{TOKEN}\n".encode())
+        layout.config_file.write_text(f"max_outbound = {outbound}\n")
         options: list[str] = []
         if number == 0:
             Keystore(layout.keys).add("producer", PRODUCER, None)
