@@ -109,8 +109,8 @@ def _unpack_quickly(data: bytes, max_items: int, max_depth: int) -> Value:
 
 def _is_plain(value: Value, max_items: int, max_depth: int) -> bool:
     """Tell whether a decoded value is of the subset, and neither too deep nor of too many parts."""
-    level, left = [value], VALUES_PER_ITEM * max_items
-    for depth in range(max_depth, -1, -1):
+    level, left, depth = [value], VALUES_PER_ITEM * max_items, max_depth
+    while level:
         inner: list[Value] = []
         for item in level:
             if isinstance(item, list):
@@ -122,10 +122,8 @@ def _is_plain(value: Value, max_items: int, max_depth: int) -> bool:
         left -= len(inner)
         if left < 0:
             return False
-        if not inner:
-            return True
-        level = inner
-    return False
+        level, depth = inner, depth - 1
+    return True
 
 
 _CONSTANTS: dict[int, bool | None] = {0xC0: None, 0xC2: False, 0xC3: True}
