@@ -166,6 +166,9 @@ class Presync:
         """
         if self.is_second_pass:
             return self._take_again(headers, is_full=is_full)
+        if headers and headers[0].header.previous != self._last_hash:
+            # An honest peer whose chain was reorganised meanwhile answers from an older block of the question.
+            raise ChainChanged(f"expected a child of {self._last_hash.hex()}, got {headers[0].hash.hex()}")
         for sealed in headers:
             self._look(sealed, now_ms)
             if self._work >= self._enough_work:

@@ -201,6 +201,15 @@ def test_the_first_pass_checks_every_rule_of_headers(builder: ChainBuilder) -> N
         late.take(headers, is_full=True, now_ms=builder.genesis.time_ms)
 
 
+def test_an_answer_that_begins_elsewhere_is_another_chain_and_no_broken_rule(builder: ChainBuilder) -> None:
+    """A peer that reorganised between two questions answers from an older block of the second one."""
+    headers = line(builder.genesis, builder.genesis_block.sealed, 30)
+    presync = Presync(builder.tree.tip, 2**200, rules(builder.genesis))
+    presync.take(headers[:20], is_full=True, now_ms=FAR_FUTURE_MS)
+    with pytest.raises(ChainChanged, match=headers[19].hash.hex()):
+        presync.take(headers[10:], is_full=True, now_ms=FAR_FUTURE_MS)
+
+
 def test_the_share_of_one_producer_counts_below_the_start_too() -> None:
     genesis = make_genesis(producer_share=3, producer_window=5)
     builder = ChainBuilder(genesis)
