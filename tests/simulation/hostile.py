@@ -123,7 +123,8 @@ class Hostile(Host):
     def on_mined(self, block: Block) -> None:
         """Learn of a block before everybody else."""
         for attack in self.visits.values():
-            attack.on_mined(block)
+            with self.powerless():
+                attack.on_mined(block)
 
     # What it knows and makes.
 

@@ -380,9 +380,9 @@ class SimNode(Host):
             return
         if block is None:
             return
+        self.events.note("mined", self.name, block.header.height, block.hash.hex()[:16])
+        self.world.on_mined(block)
         try:
-            self.events.note("mined", self.name, block.header.height, block.hash.hex()[:16])
-            self.world.on_mined(block)
             await self.node.submit_block(block)
         except StoreError as error:
             self.events.note("unavailable", self.name, error.code)
