@@ -54,8 +54,12 @@ class Attack:
         events.after(JUDGE_SECONDS, partial(self._judge, events.now, self.victim.life))
 
     def knows_parent(self) -> bool:
-        """Tell whether the victim knows the tip that the attacker builds on: else it cannot check a header."""
-        return self.victim.chain.tree.get(self.hostile.chain.tree.tip.hash) is not None
+        """Tell whether the victim judges what the attacker builds: it knows the tip below, and cares for that much work.
+
+        Headers of branches with too little work are passed over unread, which is nobody's offence.
+        """
+        tip = self.victim.chain.tree.get(self.hostile.chain.tree.tip.hash)
+        return tip is not None and tip.chainwork >= self.victim.sync.headers.worth_storing()
 
     def _judge(self, since: float, life: int) -> None:
         disturbed = max(self.victim.disturbed, self.hostile.disturbed) >= since - 1
