@@ -1,7 +1,7 @@
 """`facechain produce`: generate, filter, cluster, store and submit in one go."""
 
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,29 +143,23 @@ def produce(
     from ..gan.embedded import open_generator
     from ..gan.imagestore import ImageStore
     from ..gan.produce import produce as make_batch
+    from ..gan.provenance import ProduceOptions
 
     _check_options(model_statement=model_statement, submit=submit, key=key, data_dir=data_dir)
-    options = replace(
-        _options(
-            batch_seed(seed),
-            count,
-            micro_batch,
-            _clustering(clusters, k_min_cluster_size, small_clusters, cluster_backend),
-        ),
+    options = ProduceOptions(
+        count=count,
+        seed=batch_seed(seed),
+        micro_batch=micro_batch,
+        clustering=_clustering(clusters, k_min_cluster_size, small_clusters, cluster_backend),
         public=not private,
         model_statement=model_statement,
     )
     loaded, stages = open_generator(checkpoint)
     filtered = _Reference(path=reference, false_match_rate=false_match_rate, holdout_share=holdout_share)
+    where, store = open_device(device, bf16=False), ImageStore(store_url or str(data_dir.root / STORE_FOLDER))
+    work = _ray_work(loaded, options, store, filtered) if engine == "ray" else None
     release_filter = _release_filter(filtered, loaded)
-    where = open_device(device, bf16=False)
-    store = ImageStore(store_url or str(data_dir.root / STORE_FOLDER))
-    with step_bars() as report, ExitStack() as stack:
-        if engine == "ray":
-            work = _ray_work(loaded, options, store, filtered)
-            spread = stack.enter_context(_ray_engine(work, workers, ray_address))
-        else:
-            spread = None
+    with step_bars() as report, _engine(work, workers, ray_address) as spread:
         batch = make_batch(
             out,
             loaded=loaded,
@@ -181,16 +175,8 @@ def produce(
     target = Target(
         data_dir=data_dir, api=api, passphrases=Passphrases(file=passphrase_file), timeout=timeout
     )
-    receipt = (
-        submit_batch_folder(out, key=key, target=target, wait=wait) if submit and key is not None else None
-    )
+    receipt = submit_batch_folder(out, key=key, target=target, wait=wait) if submit and key else None
     _report(batch, options.seed, receipt, as_json=as_json)
-
-
-def _options(seed: bytes, count: int, micro_batch: int, clustering: "ClusteringOptions") -> "ProduceOptions":
-    from ..gan.provenance import ProduceOptions
-
-    return ProduceOptions(count=count, seed=seed, micro_batch=micro_batch, clustering=clustering)
 
 
 def _clustering(clusters: int, k_min: int, small: str, backend: str) -> "ClusteringOptions":
@@ -293,8 +279,11 @@ def _ray_work(
 
 
 @contextmanager
-def _ray_engine(work: "RayWork", workers: int | None, address: str | None) -> "Iterator[Engine]":
-    """Join or start a cluster."""
+def _engine(work: "RayWork | None", workers: int | None, address: str | None) -> "Iterator[Engine | None]":
+    """Join or start a cluster when there is work for one; without, the batch is computed in this process."""
+    if work is None:
+        yield None
+        return
     import os
 
     from ..gan.ray_engine import RayEngine, connected

@@ -131,20 +131,20 @@ def train(
         if not group.leads:
             return
         distances = _evaluate(run, evaluate) if evaluate and result.finished else {}
-        show(
-            {
-                "generator": str(result.generator),
-                "preset": preset,
-                "images_seen": result.images_seen,
-                "finished": result.finished,
-                "images_per_second": round(result.images_per_second, 1),
-                "device": where.name,
-                "processes": group.size,
-                **run.trainer.privacy_facts(),
-                **distances,
-            },
-            as_json=as_json,
-        )
+        show({**_facts(run, result), **distances}, as_json=as_json)
+
+
+def _facts(run: "TrainingRun", result: "RunResult") -> dict[str, object]:
+    return {
+        "generator": str(result.generator),
+        "preset": run.config.preset,
+        "images_seen": result.images_seen,
+        "finished": result.finished,
+        "images_per_second": round(result.images_per_second, 1),
+        "device": run.trainer.device.name,
+        "processes": run.group.size,
+        **run.trainer.privacy_facts(),
+    }
 
 
 def _preset(preset: str, images: int | None, seed: int) -> "TrainingConfig":

@@ -9,7 +9,7 @@ No rule of validity reads these tables.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..consensus.apply import Checked
@@ -175,6 +175,14 @@ class ChainReader:
         """Return a stored header with its seal."""
         row = self.reader.get(Table.HEADERS, block_hash)
         return None if row is None else SealedHeader.decode(row[:-1])
+
+    def sealed_rows(self, hashes: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield encoded headers with their seals, up to the first that is not stored."""
+        for block_hash in hashes:
+            row = self.reader.get(Table.HEADERS, block_hash)
+            if row is None:
+                return
+            yield row[:-1]
 
     def body(self, block_hash: bytes) -> Body | None:
         """Return a stored body; None when it is not here (or pruned)."""

@@ -33,13 +33,7 @@ from ..consensus.validation import (
     check_time,
     connect_block,
 )
-from .block_store import (
-    stored_block,
-    write_connected,
-    write_disconnected,
-    write_parts,
-    write_refused,
-)
+from .block_store import stored_block, write_connected, write_disconnected, write_parts, write_refused
 from .chain_index import ChainReader
 from .chain_update import ChainUpdate, Executed, InvalidBlock
 from .clock_watch import ClockWatch
@@ -472,14 +466,8 @@ class ChainState:
 
     def sealed_headers(self, nodes: Sequence[HeaderNode]) -> tuple[bytes, ...]:
         """Return the encoded headers of connected blocks in one read, up to the first that is not stored."""
-        found = []
-        with self.store.read() as reader:
-            for node in nodes:
-                row = reader.get(Table.HEADERS, node.hash)
-                if row is None:
-                    break
-                found.append(row[:-1])
-        return tuple(found)
+        with self.snapshot() as chain:
+            return tuple(chain.sealed_rows(node.hash for node in nodes))
 
     def make_template(
         self,

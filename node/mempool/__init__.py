@@ -2,11 +2,12 @@
 
 `pool` is the bounded, sequence-aware pool without any I/O; `durable` puts what was acknowledged into the
 store; `trial` tells what pooled statements would do to the state; `limits` holds the table of bounds, the
-refusals and the reasons for which a statement left.
+answers and the reasons for which a statement left.
 """
 
 from .durable import DurableMempool, OpenTip, Submission
 from .limits import (
+    Admitted,
     Drop,
     MempoolFull,
     MempoolLimits,
@@ -14,7 +15,7 @@ from .limits import (
     SequenceGap,
     SequenceTaken,
 )
-from .pool import Admitted, Mempool
+from .pool import Mempool
 from .trial import Tip
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The bounds of the mempool, what it answers when it refuses, and why statements left it.
+"""The bounds of the mempool, what it answers when it takes or refuses, and why statements left it.
 
 Owns one table of limits and the typed refusals. A statement that breaks a rule of the network is refused
 with that rule (`consensus.errors.RuleViolation`); the refusals here are about this pool at this moment.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+
+from ...consensus.statement import Statement
 
 MIB: Final = 2**20
 
@@ -107,3 +109,15 @@ class Drop:
     message: str
     height: int
     """Height of the tip when it left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """The answer to a statement that the pool holds."""
+
+    statement: Statement
+    """The one that is held; of the same id, but its signature may differ when `known`."""
+    known: bool
+    """It was here before."""
+    evicted: tuple[Drop, ...] = ()
+    """What had to leave for it."""

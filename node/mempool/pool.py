@@ -17,7 +17,6 @@ another meanwhile. Every method that needs the state is given the tip.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 
 from ...consensus.apply import Checked
 from ...consensus.block import Block
@@ -30,6 +29,7 @@ from ..chain_index import references
 from .allowance import Allowance, Limits
 from .limits import (
     DEFAULT_LIMITS,
+    Admitted,
     Drop,
     MempoolFull,
     MempoolLimits,
@@ -43,18 +43,6 @@ from .trial import Pending, Tip
 
 FIXABLE = frozenset({"unknown-reference", "unknown-proposal"})
 """Rules that another statement, still on its way, can satisfy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """The answer to a statement that the pool holds."""
-
-    statement: Statement
-    """The one that is held; of the same id, but its signature may differ when `known`."""
-    known: bool
-    """It was here before."""
-    evicted: tuple[Drop, ...] = ()
-    """What had to leave for it."""
 
 
 class Mempool:
