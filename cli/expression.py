@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..gan.expression.records import ExpressionTable
     from ..gan.expression.runs import ExpressionRun
 
-PRESETS = ("fer-compact", "tiny")
+PRESETS = ("fer-wide", "fer-compact", "tiny")
 
 classifier_option = click.option(
     "--classifier",

@@ -6,6 +6,7 @@ its command, as in FACECHAIN_KEY_NEW_DATA_DIR.
 
 import os
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -28,6 +29,22 @@ class LongNameOption(click.Option):
         """Return what the option's own variables hold, else FACECHAIN_<COMMAND>_<LONG NAME>."""
         long_name = max(self.opts, key=len).lstrip("-").replace("-", "_").upper()
         return super().resolve_envvar_value(ctx) or os.environ.get(f"{ctx.auto_envvar_prefix}_{long_name}")
+
+
+def gathered(
+    name: str, kind: Callable[..., object], *options: str
+) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Hand on several options as one value, which `kind` makes of them; goes below them, directly above the function."""
+
+    def gather(command: Callable[..., object]) -> Callable[..., object]:
+        @wraps(command)
+        def run(**given: object) -> object:
+            value = kind(**{option: given.pop(option) for option in options})
+            return command(**given, **{name: value})
+
+        return run
+
+    return gather
 
 
 def examples(*lines: str) -> str:

@@ -1,11 +1,16 @@
 """`facechain cluster`: faces into clusters, with charts."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .options import examples, json_option
 from .producer_options import clustering_options, load_faces, show
+
+if TYPE_CHECKING:
+    from ..gan.clustering import ClusteringOptions
 
 
 @click.command(
@@ -31,10 +36,7 @@ def cluster(
     *,
     images: Path,
     out: Path,
-    clusters: int,
-    k_min_cluster_size: int,
-    small_clusters: str,
-    cluster_backend: str,
+    clustering: "ClusteringOptions",
     components: int,
     umap: bool,
     seed: str,
@@ -48,20 +50,13 @@ def cluster(
     """
     from ..gan.cluster_files import write_clustering, write_umap
     from ..gan.cluster_quality import measure_quality
-    from ..gan.clustering import ClusteringOptions, SmallClusters, cluster_images
+    from ..gan.clustering import cluster_images
     from ..gan.datasets import ARRAY_SUFFIX, open_array
-    from ..gan.kmeans import Backend
     from ..gan.latents import parse_seed
     from ..gan.provenance import clustering_record
     from ..gan.stages import STAGE_FILE, extend, read_stages, write_stages
 
-    options = ClusteringOptions(
-        clusters=clusters,
-        k_min_cluster_size=k_min_cluster_size,
-        small=SmallClusters(small_clusters),
-        components=components,
-        backend=Backend(cluster_backend),
-    )
+    options = replace(clustering, components=components)
     faces = open_array(images) if images.suffix == ARRAY_SUFFIX else load_faces(images, None)
     found = cluster_images(faces.images, options=options, seed=parse_seed(seed))
     digest = write_clustering(found, faces.names, faces.images, out)

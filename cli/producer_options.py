@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from .options import gathered
 from .output import emit, facts
 
 if TYPE_CHECKING:
+    from ..gan.clustering import ClusteringOptions
     from ..gan.datasets import FaceSet
 
 DEVICES: Final = ("auto", "cpu", "cuda")
@@ -35,7 +37,9 @@ micro_batch_option = click.option(
 
 
 def clustering_options(command: Callable[..., object]) -> Callable[..., object]:
-    """How images are sorted into clusters."""
+    """How images are sorted into clusters, handed on as `clustering: ClusteringOptions`."""
+    names = ("clusters", "k_min_cluster_size", "small_clusters", "cluster_backend")
+    command = gathered("clustering", _clustering, *names)(command)
     for option in reversed(
         (
             click.option(
@@ -66,6 +70,20 @@ def clustering_options(command: Callable[..., object]) -> Callable[..., object]:
     ):
         command = option(command)
     return command
+
+
+def _clustering(
+    *, clusters: int, k_min_cluster_size: int, small_clusters: str, cluster_backend: str
+) -> "ClusteringOptions":
+    from ..gan.clustering import ClusteringOptions, SmallClusters
+    from ..gan.kmeans import Backend
+
+    return ClusteringOptions(
+        clusters=clusters,
+        k_min_cluster_size=k_min_cluster_size,
+        small=SmallClusters(small_clusters),
+        backend=Backend(cluster_backend),
+    )
 
 
 def batch_seed(given: str | None) -> bytes:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from .errors import UsageError
-from .keyring import Passphrases, ledger_key_info
+from .keyring import ledger_key_info
 from .options import (
     LongNameOption,
     api_option,
     data_dir_option,
     examples,
+    gathered,
     json_option,
     passphrase_file_option,
     wait_options,
@@ -30,7 +31,7 @@ from .producer_options import (
     seed_option,
     step_bars,
 )
-from .submit import Target, receipt_lines, submit_batch_folder
+from .submit import Target, receipt_lines, submit_batch_folder, target_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +51,24 @@ if TYPE_CHECKING:
 STORE_FOLDER = "images"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reference:
+    """Real faces that nothing released may resemble; none when there are no faces."""
+
+    faces: Path | None
+    false_match_rate: float
+    holdout_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cluster:
+    """Where images are computed: here (`local`), or on the workers of a Ray cluster."""
+
+    engine: str
+    workers: int | None
+    ray_address: str | None
+
+
 @click.command(
     epilog=examples(
         "facechain produce --count 1000 --out batch/ --key alice --wait 1",
@@ -62,6 +81,8 @@ STORE_FOLDER = "images"
 @clustering_options
 @click.option(
     "--reference",
+    "faces",
+    cls=LongNameOption,
     type=click.Path(path_type=Path, exists=True),
     default=None,
     help="Data set the generator was trained on; switches the release filter on. Without it the batch says "
@@ -104,31 +125,24 @@ STORE_FOLDER = "images"
 @micro_batch_option
 @device_option
 @json_option
+@gathered("cluster", _Cluster, "engine", "workers", "ray_address")
+@gathered("reference", _Reference, "faces", "false_match_rate", "holdout_share")
+@target_options
 def produce(
     *,
     count: int,
     out: Path,
-    clusters: int,
-    k_min_cluster_size: int,
-    small_clusters: str,
-    cluster_backend: str,
-    reference: Path | None,
-    false_match_rate: float,
-    holdout_share: float,
+    clustering: "ClusteringOptions",
+    reference: _Reference,
     store_url: str | None,
-    engine: str,
-    workers: int | None,
-    ray_address: str | None,
+    cluster: _Cluster,
     expression: bool,
     private: bool,
     model_statement: str | None,
     submit: bool,
     key: str | None,
-    passphrase_file: Path | None,
-    api: str,
+    target: Target,
     wait: int,
-    timeout: float,
-    data_dir: "DataDir",
     seed: str | None,
     checkpoint: Path | None,
     micro_batch: int,
@@ -145,21 +159,21 @@ def produce(
     from ..gan.produce import produce as make_batch
     from ..gan.provenance import ProduceOptions
 
-    _check_options(model_statement=model_statement, submit=submit, key=key, data_dir=data_dir)
+    _check_options(model_statement=model_statement, submit=submit, key=key, data_dir=target.data_dir)
     options = ProduceOptions(
         count=count,
         seed=batch_seed(seed),
         micro_batch=micro_batch,
-        clustering=_clustering(clusters, k_min_cluster_size, small_clusters, cluster_backend),
+        clustering=clustering,
         public=not private,
         model_statement=model_statement,
     )
     loaded, stages = open_generator(checkpoint)
-    filtered = _Reference(path=reference, false_match_rate=false_match_rate, holdout_share=holdout_share)
-    where, store = open_device(device, bf16=False), ImageStore(store_url or str(data_dir.root / STORE_FOLDER))
-    work = _ray_work(loaded, options, store, filtered) if engine == "ray" else None
-    release_filter = _release_filter(filtered, loaded)
-    with step_bars() as report, _engine(work, workers, ray_address) as spread:
+    where = open_device(device, bf16=False)
+    store = ImageStore(store_url or str(target.data_dir.root / STORE_FOLDER))
+    work = _ray_work(loaded, options, store, reference) if cluster.engine == "ray" else None
+    release_filter = _release_filter(reference, loaded)
+    with step_bars() as report, _engine(work, cluster) as engine:
         batch = make_batch(
             out,
             loaded=loaded,
@@ -168,24 +182,12 @@ def produce(
             device=where,
             release_filter=release_filter,
             store=store,
-            engine=spread,
+            engine=engine,
             on_progress=report,
             annotate=_annotator(where) if expression else lambda _: None,
         )
-    target = Target(
-        data_dir=data_dir, api=api, passphrases=Passphrases(file=passphrase_file), timeout=timeout
-    )
     receipt = submit_batch_folder(out, key=key, target=target, wait=wait) if submit and key else None
     _report(batch, options.seed, receipt, as_json=as_json)
-
-
-def _clustering(clusters: int, k_min: int, small: str, backend: str) -> "ClusteringOptions":
-    from ..gan.clustering import ClusteringOptions, SmallClusters
-    from ..gan.kmeans import Backend
-
-    return ClusteringOptions(
-        clusters=clusters, k_min_cluster_size=k_min, small=SmallClusters(small), backend=Backend(backend)
-    )
 
 
 def _annotator(device: "Device") -> "Callable[[Path], object]":
@@ -231,22 +233,13 @@ def _check_options(
         raise UsageError("--model-statement", expected="64 lower-case hex digits", got=model_statement)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reference:
-    """Real faces that nothing released may resemble; none when there is no path."""
-
-    path: Path | None
-    false_match_rate: float
-    holdout_share: float
-
-
 def _release_filter(reference: _Reference, loaded: "LoadedGenerator") -> "ReleaseFilter | None":
-    if reference.path is None:
+    if reference.faces is None:
         say("no reference faces named: the batch will say 'filter: none'")
         return None
     from ..gan.references import calibrate_filter
 
-    faces = load_faces(reference.path, loaded.config.generator.resolution)
+    faces = load_faces(reference.faces, loaded.config.generator.resolution)
     return calibrate_filter(
         faces, holdout_share=reference.holdout_share, false_match_rate=reference.false_match_rate
     )
@@ -260,10 +253,10 @@ def _ray_work(
     from ..gan.references import open_reference_filter
 
     make_filter = None
-    if reference.path is not None:
+    if reference.faces is not None:
         make_filter = partial(
             open_reference_filter,
-            reference.path.resolve(),
+            reference.faces.resolve(),
             resolution=loaded.config.generator.resolution,
             holdout_share=reference.holdout_share,
             false_match_rate=reference.false_match_rate,
@@ -279,7 +272,7 @@ def _ray_work(
 
 
 @contextmanager
-def _engine(work: "RayWork | None", workers: int | None, address: str | None) -> "Iterator[Engine | None]":
+def _engine(work: "RayWork | None", cluster: _Cluster) -> "Iterator[Engine | None]":
     """Join or start a cluster when there is work for one; without, the batch is computed in this process."""
     if work is None:
         yield None
@@ -288,6 +281,6 @@ def _engine(work: "RayWork | None", workers: int | None, address: str | None) ->
 
     from ..gan.ray_engine import RayEngine, connected
 
-    count = workers or len(os.sched_getaffinity(0))
-    with connected(workers=count, address=address):
+    count = cluster.workers or len(os.sched_getaffinity(0))
+    with connected(workers=count, address=cluster.ray_address):
         yield RayEngine(work, workers=count)

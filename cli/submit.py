@@ -17,6 +17,7 @@ from .options import (
     api_option,
     data_dir_option,
     examples,
+    gathered,
     json_option,
     passphrase_file_option,
     wait_options,
@@ -41,6 +42,14 @@ class Target:
     api: str
     passphrases: Passphrases
     timeout: float
+
+    @classmethod
+    def of(cls, *, data_dir: DataDir, api: str, passphrase_file: Path | None, timeout: float) -> Target:
+        """What the options of these names say."""
+        return cls(data_dir=data_dir, api=api, passphrases=Passphrases(file=passphrase_file), timeout=timeout)
+
+
+target_options = gathered("target", Target.of, "data_dir", "api", "passphrase_file", "timeout")
 
 
 @click.command(
@@ -73,6 +82,7 @@ class Target:
 @passphrase_file_option
 @data_dir_option
 @json_option
+@target_options
 def submit(
     *,
     batch: Path | None,
@@ -81,11 +91,8 @@ def submit(
     private: bool,
     no_objects: bool,
     dry_run: bool,
-    api: str,
+    target: Target,
     wait: int,
-    timeout: float,
-    passphrase_file: Path | None,
-    data_dir: DataDir,
     as_json: bool,
 ) -> None:
     """Sign and submit a batch of images.
@@ -96,9 +103,6 @@ def submit(
     """
     if resume == (batch is not None):
         raise UsageError("submit", expected="--batch PATH or --resume", got="both" if resume else "neither")
-    target = Target(
-        data_dir=data_dir, api=api, passphrases=Passphrases(file=passphrase_file), timeout=timeout
-    )
     if batch is None:
         _resume_all(target, wait=wait, key=key, as_json=as_json)
         return
