@@ -118,17 +118,20 @@ async def _talk(served: Served, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "request_bytes",
+    "request_bytes, statuses",
     [
-        b"",
-        b"GET /v1/status HTTP/1.1\r\nHost: x\r\nX-Slow: ",
-        b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n",
+        (b"", []),
+        (b"GET /v1/status HTTP/1.1\r\nHost: x\r\nX-Slow: ", []),
+        (b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", [b"200"]),
     ],
     ids=["nothing sent", "headers never end", "kept connection"],
 )
-async def test_a_client_that_never_finishes_its_headers_is_closed(request_bytes: bytes) -> None:
+async def test_a_client_that_never_finishes_its_headers_is_closed(
+    request_bytes: bytes, statuses: list[bytes]
+) -> None:
     async with serve(idle_seconds=0.3) as served:
-        await _talk(served, request_bytes)
+        told = await _talk(served, request_bytes)  # returns when the server closes
+        assert re.findall(rb"HTTP/1\.1 (\d+)", told) == statuses
 
 
 async def test_a_body_that_never_ends_is_408() -> None:

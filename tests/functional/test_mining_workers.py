@@ -66,7 +66,9 @@ async def test_the_nonce_meets_the_target(workers: HashlibWorkers) -> None:
 
 async def test_cancelling_stops_the_processes_work_and_the_next_job_runs(workers: HashlibWorkers) -> None:
     await cancel(await searching(workers))
-    await workers.mine(PREFIX, EASY)
+    nonce = await workers.mine(PREFIX, EASY)
+    digest = hashlib.sha256(PREFIX + nonce.to_bytes(8, "big")).digest()
+    assert int.from_bytes(digest, "big") < EASY
 
     await eventually(
         lambda: all(state_of(item) == "S" for item in workers.process_ids),

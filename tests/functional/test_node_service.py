@@ -91,6 +91,12 @@ async def test_two_connections_to_one_node_become_one(tmp_path: Path, genesis: G
         first.node.peering.book.add_manual("localhost", second.addresses.peer.port)
         await first.until(lambda: any(entry.last_success_ms for entry in first.node.peering.book.entries()))
         await first.until(lambda: len(first.node.peers()) == 1 and len(second.node.peers()) == 1)
+        (there,), (here,) = first.node.peers(), second.node.peers()
+        assert (there.node_key, here.node_key) == (
+            second.node.status().node_key,
+            first.node.status().node_key,
+        )
+        assert there.inbound != here.inbound, "two ends of one connection"
 
 
 async def test_nodes_of_two_miners_end_on_one_chain(tmp_path: Path) -> None:
@@ -107,10 +113,14 @@ async def test_nodes_of_two_miners_end_on_one_chain(tmp_path: Path) -> None:
         await left.until(lambda: left.height >= 5)
         async with live_node(tmp_path / "b", genesis, mining=second) as right:
             await right.until(lambda: right.height >= 3)
+            firsts = [node.node.chain.tree.active[1].hash for node in (left, right)]
+            assert firsts[0] != firsts[1]
             right.node.peering.book.add_manual(left.addresses.peer.host, left.addresses.peer.port)
             common = left.node.chain.tree
             await left.until(lambda: right.tip in common.nodes and common.is_active(common.nodes[right.tip]))
             await left.until(lambda: left.height >= 12)
+            (block,) = {node.node.chain.tree.active[1].hash for node in (left, right)}
+            assert block in firsts, "one of the two chains, from its first block on"
 
 
 async def test_addresses_spread_so_that_strangers_meet(tmp_path: Path, genesis: Genesis) -> None:
@@ -121,6 +131,8 @@ async def test_addresses_spread_so_that_strangers_meet(tmp_path: Path, genesis: 
         await left.until(lambda: len(left.node.peers()) == 1)
         async with live_node(tmp_path / "c", genesis, peers=[seed_node]) as right:
             await right.until(lambda: len(right.node.peers()) == 2)
+            others = {node.node.status().node_key for node in (seed_node, left)}
+            assert {peer.node_key for peer in right.node.peers()} == others
 
 
 async def test_peers_of_another_network_only_is_an_error_that_names_both(

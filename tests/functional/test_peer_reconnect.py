@@ -56,6 +56,9 @@ async def test_a_peer_that_comes_again_is_let_in_although_its_old_connection_is_
         await first.node.peer_control.add("localhost", port)  # the same node, by another way
         await first.until(lambda: dialed(first) == [("localhost", port)])
         await second.until(lambda: dialed(second) == [None] and before not in second.node.hub.links)
+        (link,) = second.node.hub.links.values()
+        assert link.node_key == first.node.status().node_key
+        assert dialed(first) == [("localhost", port)], "the new connection stayed"
 
 
 @pytest.mark.parametrize("is_old", [True, False])

@@ -17,6 +17,7 @@ from facechain.consensus.signing import NodeKey
 from facechain.node.config_kinds import Endpoint, PeerPattern
 from facechain.node.peer_link import PeerLink
 from facechain.node.peer_store import PeerMemory, load_memory
+from facechain.node.protocol.peer_bans import Ban
 from facechain.node.protocol.peer_outbound import DialKind
 from facechain.node.service import clock_ms
 from facechain.node.store.lmdb_store import LmdbStore
@@ -173,11 +174,12 @@ async def test_a_ban_by_the_node_is_on_disk_at_once(tmp_path: Path, genesis: Gen
         first.node.peering.door.on_offence(link, "bad-seal", "for the test")
         pattern = PeerPattern(node_key=second.node.status().node_key)
 
-        def is_stored() -> bool:
+        def stored() -> bytes | None:
             with first.node.chain.store.read() as reader:
-                return reader.get(Table.BANS, str(pattern).encode()) is not None
+                return reader.get(Table.BANS, str(pattern).encode())
 
-        await first.until(is_stored)
+        await first.until(stored)
+        assert Ban.decode(stored() or b"").reason == "bad-seal: for the test"
 
 
 async def test_a_broken_handshake_discourages_its_address(tmp_path: Path, genesis: Genesis) -> None:

@@ -50,13 +50,22 @@ def _memory_is_traced() -> Iterator[None]:
     tracemalloc.stop()
 
 
+def finding(target: Target, data: bytes) -> Finding | None:
+    """Return what is wrong with how a decoder takes an input, None when the property holds."""
+    try:
+        check(target, data)
+    except Finding as found:
+        return found
+    return None
+
+
 @EACH
 def test_seeds_are_accepted_and_kept_inputs_hold(name: str) -> None:
     target = TARGETS[name]
     warm_up(target)
     assert all(check(target, seed) for seed in target.seeds())
     for data in kept_inputs(name):
-        check(target, data)
+        assert finding(target, data) is None
 
 
 @EACH
@@ -67,7 +76,7 @@ def test_mutations_hold(name: str, data: st.DataObject) -> None:
     pool = [*target.seeds(), *kept_inputs(name)]
     chosen = data.draw(st.integers(0, len(pool) - 1), "input")
     random = Random(data.draw(st.integers(0, 2**32), "seed"))
-    check(target, mutate(target.form, pool[chosen], random)[: target.max_bytes])
+    assert finding(target, mutate(target.form, pool[chosen], random)[: target.max_bytes]) is None
 
 
 @pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.form in DENSE])
@@ -75,9 +84,8 @@ def test_dense_inputs_take_a_small_multiple_of_their_length(name: str) -> None:
     target = TARGETS[name]
     warm_up(target)
     for data in DENSE[target.form]:
-        check(target, data)
-        for prefix in {seed[:1] for seed in target.seeds()}:
-            check(target, prefix + data)
+        for prefix in {b"", *(seed[:1] for seed in target.seeds())}:
+            assert finding(target, prefix + data) is None
 
 
 def test_every_kept_input_belongs_to_a_target() -> None:

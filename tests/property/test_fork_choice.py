@@ -250,6 +250,8 @@ def test_same_choice_as_the_model(shape: list[tuple[int, bool]], events: list[tu
         pair.model.note_links()
     pair.choose(0, 10**6)
     pair.check()
+    valid = [block.work for number, block in enumerate(pair.model.blocks) if not pair.model.refused(number)]
+    assert pair.build.tree.tip.chainwork == max(valid)
 
 
 @settings(max_examples=100)

@@ -70,8 +70,9 @@ def test_passphrase_file_loses_one_line_end(keystore: Keystore, tmp_path: Path, 
     ):
         file = tmp_path / "passphrase"
         file.write_bytes(content)
-        output(capsys, "key", "new", f"k{number}", "--passphrase-file", str(file))
-        keystore.open(f"k{number}", lambda _, given=passphrase: given)  # type: ignore[misc]
+        told = output(capsys, "key", "new", f"k{number}", "--passphrase-file", str(file))
+        key = keystore.open(f"k{number}", lambda _, given=passphrase: given)  # type: ignore[misc]
+        assert key.public.hex() == told["public_key"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"x" * 2_000])

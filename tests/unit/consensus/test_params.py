@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
@@ -28,7 +28,8 @@ from support.chain import ADMIN, PRODUCER, STRANGER, SUBMITTER, easy_params, key
 
 
 def test_defaults_are_workable() -> None:
-    check_params(Params())
+    genesis = make_genesis(**asdict(Params()))
+    assert Genesis.decode(genesis.encode()).params == Params(), "decoding checks them"
 
 
 def test_every_parameter_has_a_width_and_a_range() -> None:
@@ -62,7 +63,10 @@ def test_parameters_fit_each_other(name: str) -> None:
 
 
 def test_future_limit_is_free_without_asert() -> None:
-    check_params(Params(retarget=Retarget.FIXED, future_limit_ms=7_200_000))
+    far = Params(retarget=Retarget.FIXED, future_limit_ms=7_200_000)
+    check_params(far)
+    with pytest.raises(DecodeError, match="future_limit_ms"):
+        check_params(replace(far, retarget=Retarget.ASERT))
 
 
 @pytest.mark.parametrize("bits", [0, 0x1F800000, 0x01000000, 0x220000FF, 0x21010000])

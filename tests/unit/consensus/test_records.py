@@ -48,7 +48,10 @@ def test_index_outside_the_batch(index: int) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8])
 def test_every_record_has_a_proof_under_the_root(count: int) -> None:
     records = make_records(count)
+    leaves = [merkle.leaf_hash(records.raw(index)) for index in range(count)]
+    assert records.root() == merkle.root(leaves)
     for index in range(count):
+        assert list(records.prove(index)) == list(merkle.inclusion_proof(leaves, index))
         merkle.check_inclusion(
             leaf=merkle.leaf_hash(records.raw(index)),
             index=index,

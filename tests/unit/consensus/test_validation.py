@@ -424,9 +424,16 @@ def test_batches_that_are_welcome() -> None:
         replace(payload, perceptual=None),
         batch=replace(header, perceptual_root=ABSENT, seed_commitment=seed_commitment(payload.seed or b"")),
     )
-    chain.mine(
-        [unseeded, plain, chain.batch(public=False, name="private"), chain.batch(count=5, name="public")]
-    )
+    batches = [
+        unseeded,
+        plain,
+        chain.batch(public=False, name="private"),
+        chain.batch(count=5, name="public"),
+    ]
+    block = chain.mine(batches)
+    assert chain.tip == block
+    assert block.body.statements == tuple(batches)
+    assert all(chain.view().stage(batch.id) for batch in batches)
 
 
 # -- time and bits

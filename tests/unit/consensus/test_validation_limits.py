@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from facechain.consensus.apply import Checked
 from facechain.consensus.block import Block, Body, Header, SealedHeader
 from facechain.consensus.errors import DecodeError, RuleViolation
 from facechain.consensus.kinds import Role
@@ -77,8 +78,10 @@ def header(chain: ChainBuilder) -> Header:
     return chain.forge().header
 
 
-def test_header_that_fits_is_accepted(chain: ChainBuilder, header: Header) -> None:
+def test_header_that_fits_is_accepted_and_its_like_is_not(chain: ChainBuilder, header: Header) -> None:
     check_header(header, context_of(header), chain.params)
+    later = replace(header, time_ms=header.time_ms - 1)
+    assert refusal(lambda: check_header(later, context_of(header), chain.params))[0] == "time-too-old"
 
 
 def test_header_is_refused_in_words(chain: ChainBuilder, header: Header) -> None:
@@ -230,7 +233,7 @@ def test_swapped_payload_is_told() -> None:
 # -- statements
 
 
-def statement_check(chain: ChainBuilder, statement: Statement, **params: Any) -> object:
+def statement_check(chain: ChainBuilder, statement: Statement, **params: Any) -> Checked:
     return check_statement(statement, replace(chain.params, **params), chain.network_id)
 
 
@@ -343,7 +346,9 @@ def test_image_without_pixels_is_refused(width: int, height: int) -> None:
 @pytest.mark.parametrize("width, height", [(1, 32), (32, 1), (1, 1)])
 def test_smallest_images_are_welcome(width: int, height: int) -> None:
     chain, statement = batch(width=width, height=height)
-    statement_check(chain, statement)
+    checked = statement_check(chain, statement)
+    assert checked.statement == statement
+    assert checked.payload == statement.decode_payload()
 
 
 @pytest.mark.parametrize("kept", ["seed", "perceptual"])

@@ -98,6 +98,7 @@ async def test_an_address_that_breaks_the_connecting_code_does_not_end_the_diali
             await node.until(lambda: "broken.example" in tried)
             node.node.peering.book.add_manual(good.addresses.peer.host, good.addresses.peer.port)
             await node.until(lambda: node.node.hub.links)
+            assert [peer.node_key for peer in node.node.peers()] == [good.node.status().node_key]
 
 
 async def test_a_fault_in_choosing_does_not_end_the_dialing(
@@ -114,5 +115,7 @@ async def test_a_fault_in_choosing_does_not_end_the_dialing(
             patch.setattr(node.node.peering._plan, "next", fault)
             async with asyncio.timeout(10):
                 await failed.wait()
+        assert not node.node.peers()
         node.node.peering.book.add_manual(other.addresses.peer.host, other.addresses.peer.port)
         await node.until(lambda: node.node.hub.links)
+        assert [peer.node_key for peer in node.node.peers()] == [other.node.status().node_key]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from facechain.consensus.block import SealedHeader
 from facechain.consensus.chain import HeaderNode
 from facechain.consensus.params import Genesis
 from facechain.consensus.payloads import Cancel
@@ -59,7 +60,9 @@ async def is_well(node: LiveNode, genesis: Genesis) -> None:
     async with peer_of(node, genesis, "newcomer") as peer:
         request = GetHeaders(locator=(node.node.chain.genesis.network_id,), stop_hash=bytes(32))
         await peer.send(request)
-        await receive(peer, Headers)
+        served = (await receive(peer, Headers)).sealed_headers
+        own = [item.hash for item in node.node.chain.tree.active]
+        assert [SealedHeader.decode(item).hash for item in served] == own[1:]
 
 
 @pytest.mark.parametrize("inbound", [True, False])

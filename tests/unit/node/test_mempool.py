@@ -351,5 +351,7 @@ def test_limits_below_one_statement_are_refused(ledger: Ledger) -> None:
 
 
 def test_a_producer_s_statements_are_taken_in(ledger: Ledger, pool: Mempool) -> None:
-    fill(pool, ledger, ledger.stage(PRODUCER, 0))
-    ledger.mine(*pool.select(ledger.tip()))
+    stage = ledger.stage(PRODUCER, 0)
+    fill(pool, ledger, stage)
+    assert pool.select(ledger.tip()) == (stage,)
+    assert ledger.mine(stage).body.statements == (stage,)

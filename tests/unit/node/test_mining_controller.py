@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from facechain.consensus.block import Block, Header
+from facechain.consensus.block import Block, Body, Header
 from facechain.consensus.errors import RuleViolation
 from facechain.consensus.kinds import Role
 from facechain.node.mining.controller import TEMPLATE_SECONDS_MAX, MinerController
@@ -146,8 +146,11 @@ async def test_an_empty_block_in_the_making_gives_way_to_statements(
     clock.advance(HEARTBEAT_MS)
     async with running(miner(chain, search, clock)):
         await until(lambda: search.running, "a search")
-        chain.receive(chain.ledger.note(A, 0))
+        note = chain.ledger.note(A, 0)
+        chain.receive(note)
         await until(lambda: len(search.prefixes) == 2, "a second search")
+    roots = [Header.decode(prefix + bytes(8)).body_root for prefix in search.prefixes]
+    assert roots == [Body(()).root(), Body((note,)).root()]
 
 
 async def test_a_key_that_is_no_producer_waits_says_so_once_and_starts_when_granted(

@@ -76,8 +76,9 @@ def test_it_goes_on_after_a_stop(pipes: Pipes) -> None:
     pipes.give(HARD_JOB)
     pipes.give(STOP)
     pipes.give(EASY_JOB)
-    while not pipes.report().found:
-        pass
+    while not (report := pipes.report()).found:
+        assert report.job == HARD_JOB.number
+    assert report.job == EASY_JOB.number
 
 
 def test_it_ends_with_its_input_also_in_the_middle_of_a_search() -> None:

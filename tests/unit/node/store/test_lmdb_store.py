@@ -253,7 +253,10 @@ def test_sound_file_has_no_damage(tmp_path: Path) -> None:
 def test_creation_that_was_cut_short_begins_again(tmp_path: Path) -> None:
     (tmp_path / DATA_NAME).touch()
     with LmdbStore.open(tmp_path) as store:
-        put(store, b"a", b"")
+        put(store, b"a", b"1")
+        with store.read() as reader:
+            assert reader.get(T, b"a") == b"1"
+    assert find_damage(tmp_path) is None
 
 
 def test_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
