@@ -21,10 +21,8 @@ import random
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -36,15 +34,11 @@ from facechain.cli.client_images import ImageClient
 from facechain.consensus.block import Block
 from facechain.consensus.params import Genesis
 from facechain.consensus.payloads import ImageBatch
-from facechain.consensus.records import RECORD_BYTES, Records
+from facechain.consensus.records import RECORD_BYTES
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import (
-    ABSENT,
     NEVER_EXPIRES,
-    BatchHeader,
     Statement,
-    group_id,
-    seed_commitment,
     sign_statement,
 )
 from facechain.node.chainstate import ChainState
@@ -52,8 +46,9 @@ from facechain.node.genesis_file import GenesisDocument, write_document
 from facechain.node.service import clock_ms
 from facechain.node.store.lmdb_file import DATA_NAME
 from facechain.node.store.lmdb_store import LmdbStore
-from support.chain import KIND_OF, PRODUCER, keys, make_genesis, seed
+from support.chain import KIND_OF, PRODUCER, keys, make_genesis, pack_batch
 from support.long_chain import LongChain, connect_all
+from support.memory import resident_kib, sampled
 from support.node_processes import NodeProcess
 
 BLOCKS: Final = 20_000
@@ -82,30 +77,10 @@ class Memory:
     highest: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def look(self) -> None:
-        text = Path(f"/proc/{self.pid}/status").read_text()
-        found = dict(line.split(":", 1) for line in text.splitlines())
-        anon, mapped, shared = (
-            int(found[name].split()[0]) // 1024 for name in ("RssAnon", "RssFile", "RssShmem")
-        )
+        anon, mapped, shared = (kib // 1024 for kib in resident_kib(self.pid).values())
         file = mapped + shared
         before = self.highest.get(self.phase, (0, 0))
         self.highest[self.phase] = (max(before[0], anon), max(before[1], file))
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(SAMPLE_SECONDS):
-                self.look()
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
 
 
 class Writer:
@@ -118,31 +93,13 @@ class Writer:
 
     def batch(self, author: LedgerKey, count: int) -> Statement:
         packed = self.random.bytes(count * RECORD_BYTES)
-        records = Records(packed)
-        root = records.root()
         self.known.append(packed[:32])
-        header = BatchHeader(
-            record_count=count,
-            records_root=root,
-            perceptual_root=ABSENT,
-            width=32,
-            height=32,
-            public=False,
-            model=ABSENT,
-            clustering=ABSENT,
-            filter=ABSENT,
-            seed_commitment=seed_commitment(packed[:32]),
-            micro_batch=64,
-            manifest_hash=seed("manifest"),
-            group=group_id([root]),
-            part_index=0,
-            part_count=1,
-        )
+        payload, header = pack_batch(packed, batch_seed=packed[:32])
         genesis = self.chain.genesis
         return sign_statement(
             author,
             genesis.network_id,
-            payload=ImageBatch(records=records, perceptual=None, seed=None),
+            payload=payload,
             kind=KIND_OF[ImageBatch],
             sequence=self.chain.next_sequence(author.public),
             claimed_time_ms=genesis.time_ms,
@@ -206,7 +163,7 @@ def measure(folder: Path, blocks: int, records: int, catch_up: int) -> dict[str,
         with NodeProcess(folder / "node", genesis, "--peers", full.peer) as node:
             seconds = {"start": time.perf_counter() - started}
             memory = Memory(node.pid, "catch-up")
-            with memory.watched():
+            with sampled(memory.look, seconds=SAMPLE_SECONDS):
                 started = time.perf_counter()
                 node.wait_for(
                     lambda status: status.height == blocks + catch_up,

@@ -17,10 +17,9 @@ import random
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,15 +27,14 @@ from typing import Any
 import numpy as np
 
 from facechain.consensus.block import Block, seal_header
-from facechain.consensus.payloads import ImageBatch
-from facechain.consensus.records import RECORD_BYTES, Records
-from facechain.consensus.statement import ABSENT, BatchHeader, group_id, seed_commitment
+from facechain.consensus.records import RECORD_BYTES
 from facechain.node import block_store, chain_index, chainstate
 from facechain.node.chainstate import ChainState
 from facechain.node.runs.directory import FAN, MAX_RUN_ROWS, live_runs
 from facechain.node.store.lmdb_file import DATA_NAME
 from facechain.node.store.lmdb_store import LmdbStore
-from support.chain import PRODUCER, ChainBuilder, make_genesis, seed, solve
+from support.chain import PRODUCER, ChainBuilder, make_genesis, pack_batch, seed, solve
+from support.memory import resident_kib, sampled
 
 SMALL_RECORDS = 200_000
 """Size at which a small store ends: on average it has half of that."""
@@ -79,25 +77,9 @@ class Memory:
         self.anon = self.file = 0
 
     def look(self) -> None:
-        found = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        self.anon = max(self.anon, int(found["RssAnon"].split()[0]))
-        self.file = max(self.file, int(found["RssFile"].split()[0]))
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(SAMPLE_SECONDS):
-                self.look()
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+        found = resident_kib()
+        self.anon = max(self.anon, found["RssAnon"])
+        self.file = max(self.file, found["RssFile"])
 
 
 class Chain:
@@ -113,26 +95,7 @@ class Chain:
 
     def next_block(self, number: int) -> Block:
         packed = self.random.bytes(self.per_block * RECORD_BYTES)
-        records, batch_seed = Records(packed), seed(f"batch {number}")
-        root = records.root()
-        header = BatchHeader(
-            record_count=len(records),
-            records_root=root,
-            perceptual_root=ABSENT,
-            width=32,
-            height=32,
-            public=False,
-            model=ABSENT,
-            clustering=ABSENT,
-            filter=ABSENT,
-            seed_commitment=seed_commitment(batch_seed),
-            micro_batch=64,
-            manifest_hash=seed("manifest"),
-            group=group_id([root]),
-            part_index=0,
-            part_count=1,
-        )
-        payload = ImageBatch(records=records, perceptual=None, seed=None)
+        payload, header = pack_batch(packed, batch_seed=seed(f"batch {number}"))
         statement = self.builder.statement(PRODUCER, payload, batch=header, sequence=number)
         genesis = self.builder.genesis
         now_ms = genesis.time_ms + (number + 1) * genesis.params.spacing_ms
@@ -212,7 +175,7 @@ def measure(place: Path, records: int, per_block: int) -> dict[str, Any]:
     small_blocks = max(SMALL_RECORDS // per_block, 1)
     small_costs: list[Costs] = []
     with LmdbStore.open(place / "large") as store:
-        with memory.watched(), ExitStack() as stores:
+        with sampled(memory.look, seconds=SAMPLE_SECONDS), ExitStack() as stores:
             large = Chain(store, per_block)
             for _ in range(blocks - cycle):
                 large.connect(parts)

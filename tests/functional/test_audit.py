@@ -11,9 +11,10 @@ from facechain.node.genesis_file import GenesisDocument, write_document
 from facechain.node.keystore import Keystore
 from support.api_thread import ApiThread
 from support.chain import PRODUCER, SUBMITTER
+from support.commands import Capture, failure, output
 from support.pictures import altered, make_picture
 from support.ports import free_ports
-from support.submitting import Capture, failure, images, output, produced, submit
+from support.submitting import images, produced, submit
 
 
 def audit(capsys: Capture, subject: object, *more: str, code: int = 0) -> Any:

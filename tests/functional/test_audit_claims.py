@@ -6,7 +6,8 @@ from facechain.cli.main import run
 from facechain.node.keystore import Keystore
 from support.api_thread import ApiThread
 from support.chain import PRODUCER, SUBMITTER
-from support.submitting import Capture, images, output
+from support.commands import Capture, output
+from support.submitting import images
 
 
 def test_every_claim_of_the_same_pixels_is_listed_oldest_first(

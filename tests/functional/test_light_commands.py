@@ -18,10 +18,11 @@ from facechain.consensus.proof_files import RoleFile, encode_frames, encode_head
 from facechain.consensus.state_proof import RoleProof
 from support.api_thread import ApiThread
 from support.chain import PRODUCER, STRANGER, ChainBuilder, make_genesis
+from support.commands import Capture, failure, output
 from support.light import active_blocks, prove_header, proven
 from support.ports import free_ports
 from support.strangers import forged_state, strangers_line
-from support.submitting import Capture, failure, images, output, serve, submit
+from support.submitting import images, serve, submit
 
 PAST_MS = 1_700_000_000_000
 """Commands look at the real clock, so the network is older than it."""

@@ -10,7 +10,8 @@ from facechain.cli.main import run
 from facechain.node.keystore import Keystore
 from support.api_thread import ApiThread
 from support.chain import ADMIN, PRODUCER
-from support.submitting import Capture, failure, output, produced, submit
+from support.commands import Capture, failure, output
+from support.submitting import produced, submit
 
 pytestmark = pytest.mark.usefixtures("keeper")
 

@@ -14,9 +14,10 @@ from facechain.node.genesis_file import GenesisDocument, write_document
 from facechain.node.mempool import MempoolLimits
 from support.api_thread import ApiThread
 from support.chain import SUBMITTER, make_genesis
+from support.commands import Capture, failure, output
 from support.pictures import make_picture
 from support.ports import free_ports
-from support.submitting import Capture, failure, images, output, produced, serve, submit
+from support.submitting import images, produced, serve, submit
 
 
 def test_a_produced_batch_is_registered_with_its_stages(

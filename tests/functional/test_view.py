@@ -10,7 +10,8 @@ from facechain.node.keystore import Keystore
 from facechain.node.private_files import create_private_file
 from support.api_thread import ApiThread
 from support.chain import ADMIN, PRODUCER, keys, seed
-from support.submitting import Capture, failure, images, output
+from support.commands import Capture, failure, output
+from support.submitting import images
 
 (VIEWER,) = keys(1, start=800)
 SECRET = seed("content key")

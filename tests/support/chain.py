@@ -105,25 +105,35 @@ def make_batch(
         perceptual=perceptual if public else None,
         seed=batch_seed if public else None,
     )
+    true_of_it = _batch_header(payload, batch_seed, manifest_hash=seed(f"{name} manifest"))
+    return payload, replace(true_of_it, **header)
+
+
+def pack_batch(packed: bytes, *, batch_seed: bytes) -> tuple[ImageBatch, BatchHeader]:
+    """Return a private batch of packed records and its header."""
+    payload = ImageBatch(records=Records(packed), perceptual=None, seed=None)
+    return payload, _batch_header(payload, batch_seed, manifest_hash=seed("manifest"))
+
+
+def _batch_header(payload: ImageBatch, batch_seed: bytes, *, manifest_hash: bytes) -> BatchHeader:
     root = payload.records.root()
-    true_of_it = BatchHeader(
-        record_count=count,
+    return BatchHeader(
+        record_count=len(payload.records),
         records_root=root,
         perceptual_root=payload.perceptual_root() or ABSENT,
         width=32,
         height=32,
-        public=public,
+        public=payload.seed is not None,
         model=ABSENT,
         clustering=ABSENT,
         filter=ABSENT,
         seed_commitment=seed_commitment(batch_seed),
         micro_batch=64,
-        manifest_hash=seed(f"{name} manifest"),
+        manifest_hash=manifest_hash,
         group=group_id([root]),
         part_index=0,
         part_count=1,
     )
-    return payload, replace(true_of_it, **header)
 
 
 def make_stage(

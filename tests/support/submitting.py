@@ -1,13 +1,11 @@
 """What the tests of submit and audit share: commands in this process against a node's real API."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from facechain.cli.main import run
 from facechain.consensus.kinds import StageType
 from facechain.gan.batchfolder import BatchFacts, encode_images, write_batch
 from facechain.gan.stages import StageRecord
@@ -16,7 +14,6 @@ from support.chain import make_genesis
 from support.pictures import make_picture
 
 SEED = bytes(range(32))
-Capture = pytest.CaptureFixture[str]
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, objects: Path | None = None, **params: Any) -> ApiThread:
@@ -57,22 +54,6 @@ def produced(path: Path, count: int = 4, *, seed: int = 3) -> Path:
             store=None,
         ),
     )
-
-
-def output(capsys: Capture, *arguments: str, code: int = 0) -> Any:
-    found = run([*arguments, "--json"])
-    out, err = capsys.readouterr()
-    assert found == code, err
-    return json.loads(out)
-
-
-def failure(capsys: Capture, *arguments: str) -> tuple[int, str]:
-    code = run(list(arguments))
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return code, err
 
 
 def submit(path: Path, *more: str) -> list[str]:

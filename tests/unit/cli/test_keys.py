@@ -3,15 +3,14 @@
 import json
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from facechain.cli.main import run
 from facechain.consensus.signing import LedgerKey, NodeKey
 from facechain.node.keystore import Keystore, write_key_file
+from support.commands import Capture, failure, output
 
-Capture = pytest.CaptureFixture[str]
 SEED = bytes(range(32))
 
 
@@ -19,20 +18,6 @@ SEED = bytes(range(32))
 def keystore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keystore:
     monkeypatch.setenv("FACECHAIN_DATA_DIR", str(tmp_path / "data"))
     return Keystore(tmp_path / "data" / "keys")
-
-
-def output(capsys: Capture, *arguments: str) -> Any:
-    assert run([*arguments, "--json"]) == 0, capsys.readouterr().err
-    return json.loads(capsys.readouterr().out)
-
-
-def failure(capsys: Capture, *arguments: str) -> tuple[int, str]:
-    code = run(list(arguments))
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return code, err
 
 
 def test_new_list_show(keystore: Keystore, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Roles through the API: propose, approve, list, and everything that can be refused."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,13 @@ from facechain.node.genesis_file import GenesisDocument, write_document
 from facechain.node.keystore import write_key_file
 from support.api_thread import ApiThread
 from support.chain import PRODUCER
+from support.commands import Capture, failure, output
 from support.ports import free_ports
 
 DAVE = LedgerKey.from_seed(b"\x04" * 32)
 ENCRYPTION_KEY = "ab" * 32
 
-Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.usefixtures("data_dir")
-
-
-def output(capsys: Capture, *arguments: str) -> Any:
-    assert run([*arguments, "--json"]) == 0, capsys.readouterr().err
-    return json.loads(capsys.readouterr().out)
-
-
-def failure(capsys: Capture, *arguments: str) -> tuple[int, str]:
-    code = run(list(arguments))
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return code, err
 
 
 def propose(*more: str, action: str = "--grant", role: str = "producer", key: str = "alice") -> list[str]:
