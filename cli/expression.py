@@ -99,14 +99,15 @@ def train(
         return
     from ..gan.device import open_device
     from ..gan.expression.runs import ExpressionRun
+    from ..gan.run_lock import held
 
     where = open_device(device, bf16=config.bf16)
     faces = _load(data, config.classifier.resolution)
-    run = ExpressionRun(out, config=config, faces=faces, device=where, resume=resume)
-    say(
-        f"{preset}: {len(run.training):,} faces for training, {len(run.selection):,} for selection; {where.name}"
-    )
-    result = _run(run, checkpoint_images)
+    with held(out):
+        run = ExpressionRun(out, config=config, faces=faces, device=where, resume=resume)
+        counts = f"{len(run.training):,} faces for training, {len(run.selection):,} for selection"
+        say(f"{preset}: {counts}; {where.name}")
+        result = _run(run, checkpoint_images)
     show(
         {name: str(value) if isinstance(value, Path) else value for name, value in result.items()},
         as_json=as_json,

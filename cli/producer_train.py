@@ -1,6 +1,7 @@
 """`facechain train`: a generator from a data set of real faces."""
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,9 +110,10 @@ def train(
         raise click.UsageError("training needs --data FACES and --out RUN (only --dry-run does without).")
     from ..gan.device import open_device
     from ..gan.distributed import open_group
+    from ..gan.run_lock import held
     from ..gan.runs import TrainingRun
 
-    with open_group(cuda=device != "cpu") as group:
+    with open_group(cuda=device != "cpu") as group, held(out) if group.leads else nullcontext():
         where = open_device(device, bf16=config.bf16, number=group.local_rank)
         faces = load_faces(data, config.generator.resolution)
         run = TrainingRun(

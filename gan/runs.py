@@ -8,6 +8,7 @@ RUN/samples/*.png    the averaged generator's images for fixed latents
 RUN/checkpoints/N/   generator.safetensors, train_state.pt and variety.json after N images
 RUN/tensorboard/     the same rows and grids as TensorBoard events
 RUN/generator.safetensors, RUN/stage.json   the result
+RUN/run.lock         held by the process that trains into the folder
 RUN/secret/          of a differentially private run: its noise until it is over, and the data set's salt
 """
 

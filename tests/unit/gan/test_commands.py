@@ -12,7 +12,9 @@ from facechain.cli import producer, producer_train
 from facechain.cli.main import run
 from facechain.gan.checkpoints import newest_state
 from facechain.gan.device import CHOICES
+from facechain.gan.errors import ConfigError
 from facechain.gan.presets import PRESETS
+from facechain.gan.run_lock import held
 from facechain.gan.runs import DEFAULT_CHECKPOINT_IMAGES, DEFAULT_HOLDOUT_SHARE
 from support.deadline import wait_until
 from support.faces import made_faces, write_folder, write_zip
@@ -86,6 +88,24 @@ def test_sigterm_ends_training_with_a_checkpoint(tmp_path: Path) -> None:
     assert not told["finished"]
     assert told["images_seen"] > 0
     assert (tmp_path / "run/generator.safetensors").exists()
+
+
+def test_a_folder_that_another_process_trains_into_is_refused(tmp_path: Path) -> None:
+    data = write_zip(made_faces(people=8, per_person=4), tmp_path / "faces.zip")
+    first = start_training(data, tmp_path / "run", "--images", "1000000", "--checkpoint-images", "16")
+    try:
+        wait_for_state(tmp_path / "run", first)
+        second = start_training(data, tmp_path / "run", "--resume")
+        second.communicate(timeout=DEADLINE_SECONDS)
+        assert second.returncode == 3
+        with pytest.raises(ConfigError, match="no other process"), held(tmp_path / "run"):
+            pass
+        assert first.poll() is None, "the training that was there first goes on"
+    finally:
+        first.kill()
+        first.communicate()
+    with held(tmp_path / "run"):
+        pass
 
 
 def test_from_faces_to_a_batch_folder(tmp_path: Path) -> None:
