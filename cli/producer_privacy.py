@@ -140,7 +140,7 @@ def _lines(report: "PrivacyReport") -> list[str]:
         "membership inference (0.5 is guessing; intervals hold 95%)",
         *columns(
             ("attack", "unit", "members", "others", "AUC", "interval", "TPR at 0.1% FPR", "TPR at 1% FPR"),
-            [_row(attack) for attack in report.attacks],
+            [*(_row(attack) for attack in report.attacks), *_bound(report)],
         ),
         f"succeeds: {', '.join(leaks) or 'none'}",
         "",
@@ -162,6 +162,13 @@ def _row(attack: "Attack") -> tuple[str, ...]:
         f"{attack.low:.3f} to {attack.high:.3f}",
         *(_operating(point) for point in attack.points),
     )
+
+
+def _bound(report: "PrivacyReport") -> list[tuple[str, ...]]:
+    """What the guarantee excludes, under the columns of what was found."""
+    found = [f"at most {share:.2%}" for share in report.bounds.values()]
+    name = f"any attack, by ε and δ per {report.guarantee.get('dp_unit')}"
+    return [(name, "", "", "", "", "", *found)] if found else []
 
 
 def _operating(point: "OperatingPoint") -> str:

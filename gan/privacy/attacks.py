@@ -1,7 +1,8 @@
-"""Three kinds of membership inference: by what is generated, by the discriminator, and person by person.
+"""Membership inference: by what is generated, plain or calibrated, by the discriminator; all also person by person.
 
-The first needs generated images only, which anyone has; the discriminator's needs a checkpoint that is never
-published, and bounds what an insider learns. Non-members are people whom training never saw.
+The first two need generated images only, which anyone has, and for the calibrated one faces of strangers; the
+discriminator's needs a checkpoint that is never published, and bounds what an insider learns. Non-members are
+people whom training never saw.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..datasets import FaceSet, Pixels
+from ..datasets import FaceSet, Pixels, split_by_identity
 from ..device import Device
+from ..errors import PrivacyError
 from ..training import HALF_RANGE
-from .membership import Attack, Scored, judge
+from .membership import MIN_PEOPLE, Attack, Scored, judge
 
 BLOCK = 512
+CALIBRATION_SHARE = 1 / 3
+"""Share of the held-out people whose faces calibrate; the others are the calibrated attack's non-members."""
 NEAREST = "nearest generated image"
+CALIBRATED = "calibrated nearest image"
 DISCRIMINATOR = "discriminator score"
 
 Floats = NDArray[np.float64]
@@ -31,6 +36,32 @@ class Nearest:
     rms: Floats
     """Root mean square difference in grey levels of 255."""
     index: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Faces of strangers, which tell how near images come to a face that nobody trained on."""
+
+    references: FaceSet
+    """Of people who are neither members nor non-members."""
+    non_members: FaceSet
+
+
+def calibrate(held_out: FaceSet, *, heldout_share: float, images: int) -> Calibration:
+    """Split the held-out people by the hash that held them out, so that it is the same split in every run.
+
+    Raises:
+        PrivacyError: too few people on a side.
+    """
+    others, references = split_by_identity(held_out, holdout_share=heldout_share * CALIBRATION_SHARE)
+    people = [len(np.unique(people_of(side))) for side in (references, others)]
+    if min(people) < MIN_PEOPLE:
+        raise PrivacyError(
+            "too few held-out people to calibrate an attack",
+            expected=f"at least {MIN_PEOPLE} to calibrate and {MIN_PEOPLE} others",
+            got=f"{people[0]} and {people[1]}",
+        )
+    return Calibration(references=references, non_members=choose_people(others, images=images))
 
 
 def nearest_images(images: Pixels, others: Pixels) -> Nearest:
@@ -86,6 +117,7 @@ def run_attacks(
     members: FaceSet,
     non_members: FaceSet,
     generated: Pixels,
+    calibration: Calibration | None,
     discriminator: torch.nn.Module | None,
     device: Device,
 ) -> tuple[Attack, ...]:
@@ -94,7 +126,12 @@ def run_attacks(
     def by_distance(faces: FaceSet) -> Scored:
         return Scored(scores=-nearest_images(faces.images, generated).rms, people=people_of(faces))
 
-    sides = [(NEAREST, by_distance(members), by_distance(non_members))]
+    near = by_distance(members)
+    sides = [(NEAREST, near, by_distance(non_members))]
+    if calibration is not None:
+        strangers, others = calibration.references.images, calibration.non_members
+        corrected = _calibrated(near, members.images, strangers)
+        sides.append((CALIBRATED, corrected, _calibrated(by_distance(others), others.images, strangers)))
     if discriminator is not None:
         scored = [
             Scored(scores=discriminator_scores(discriminator, faces.images, device), people=people_of(faces))
@@ -109,3 +146,8 @@ def run_attacks(
             judge(name, inside.by_person(), outside.by_person(), unit="person"),
         )
     )
+
+
+def _calibrated(scored: Scored, images: Pixels, strangers: Pixels) -> Scored:
+    """Subtract what every image near to all faces has in common (GAN-Leaks, arXiv 1909.03935)."""
+    return Scored(scores=scored.scores + nearest_images(images, strangers).rms, people=scored.people)

@@ -6,6 +6,7 @@ that the number of non-members cannot resolve is refused rather than guessed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,6 +92,11 @@ class Attack:
             "succeeds": self.succeeds,
             "points": [point.to_json() for point in self.points],
         }
+
+
+def most_found(false_positive_rate: float, *, epsilon: float, delta: float) -> float:
+    """Largest share of records that any attack on an (ε, δ)-private training can find at a false positive rate."""
+    return min(1.0, math.exp(epsilon) * false_positive_rate + delta)
 
 
 def judge(name: str, members: Scored, non_members: Scored, *, unit: str = "image", seed: int = 0) -> Attack:

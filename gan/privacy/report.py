@@ -33,8 +33,8 @@ from ..generation import Renderer
 from ..networks import make_discriminator
 from ..runs import DATASET_FILE
 from ..stages import STAGE_FILE, StageRecord, extend, find_label, make_details, read_stages, write_stages
-from .attacks import choose_people, run_attacks
-from .membership import Attack
+from .attacks import Calibration, calibrate, choose_people, run_attacks
+from .membership import FALSE_POSITIVE_RATES, Attack, most_found
 from .neighbours import find_neighbours, write_sheet
 
 REPORT_SEED = hashlib.sha256(b"facechain/privacy-report").digest()
@@ -79,11 +79,17 @@ class PrivacyReport:
         found = self.guarantee
         return f"ε = {found['dp_epsilon']}, δ = {found['dp_delta']} per {found['dp_unit']}"
 
+    @property
+    def bounds(self) -> Mapping[float, float]:
+        """Per false positive rate, the share of records that the guarantee lets any attack find; empty without."""
+        return _bounds(self.guarantee)
+
     def to_json(self) -> dict[str, object]:
         """Plain values."""
         return {
             "statement": self.statement,
             "guarantee": dict(self.guarantee),
+            "bounds": [{"fpr": rate, "tpr_at_most": found} for rate, found in self.bounds.items()],
             "attacks": [attack.to_json() for attack in self.attacks],
             "leaks": sorted({attack.name for attack in self.attacks if attack.succeeds}),
             "measured": dict(self.measured),
@@ -125,17 +131,20 @@ def report_on(
         raise PrivacyError(
             "not the data this generator was trained on", expected=about["digest"], got=faces.digest
         )
-    training, held_out = split_by_identity(faces, holdout_share=float(about["heldout_share"]))
+    share = float(about["heldout_share"])
+    training, held_out = split_by_identity(faces, holdout_share=share)
     loaded = load_generator(folder / GENERATOR_FILE)
     on_step("generate")
     renderer = Renderer(loaded, seed=REPORT_SEED, device=device)
     generated = np.stack([pixels for _, pixels in renderer.render(range(options.generated))])
+    calibration, uncalibrated = _calibration(held_out, share, options.probes)
     discriminator, missing = _discriminator(folder, loaded)
     on_step("attacks")
     attacks = run_attacks(
         members=choose_people(training, images=options.probes),
         non_members=choose_people(held_out, images=options.probes),
         generated=generated,
+        calibration=calibration,
         discriminator=discriminator,
         device=device,
     )
@@ -158,10 +167,17 @@ def report_on(
         guarantee=guarantee,
         attacks=attacks,
         measured=measured,
-        missing=(*missing, *more),
+        missing=(*uncalibrated, *missing, *more),
         sheet=sheet,
         stage=write_stages(folder, extend(kept, record)),
     )
+
+
+def _calibration(held_out: FaceSet, share: float, images: int) -> tuple[Calibration | None, tuple[str, ...]]:
+    try:
+        return calibrate(held_out, heldout_share=share, images=images), ()
+    except PrivacyError as error:
+        return None, (f"calibrated attack: {error}",)
 
 
 def _discriminator(folder: Path, loaded: LoadedGenerator) -> tuple[torch.nn.Module | None, tuple[str, ...]]:
@@ -212,6 +228,13 @@ def _guarantee(stages: tuple[StageRecord, ...]) -> dict[str, str]:
     return found
 
 
+def _bounds(guarantee: Mapping[str, str]) -> dict[float, float]:
+    if not guarantee:
+        return {}
+    epsilon, delta = float(guarantee["dp_epsilon"]), float(guarantee["dp_delta"])
+    return {rate: most_found(rate, epsilon=epsilon, delta=delta) for rate in FALSE_POSITIVE_RATES}
+
+
 def _record(
     stages: tuple[StageRecord, ...],
     attacks: tuple[Attack, ...],
@@ -219,6 +242,9 @@ def _record(
     guarantee: Mapping[str, str],
 ) -> StageRecord:
     facts: dict[str, object] = {**measured, **guarantee}
+    facts |= {
+        f"dp_tpr_at_most_at_fpr_{rate:g}": round(found, 5) for rate, found in _bounds(guarantee).items()
+    }
     if guarantee:
         facts["figures"] = "measured on training faces without noise: outside of the guarantee"
     for attack in attacks:

@@ -14,19 +14,22 @@ from facechain.gan.networks import make_discriminator
 from facechain.gan.presets import TINY
 from facechain.gan.privacy import attacks
 from facechain.gan.privacy.attacks import (
+    CALIBRATED,
     DISCRIMINATOR,
     NEAREST,
+    calibrate,
     choose_people,
     discriminator_scores,
     nearest_images,
     people_of,
     run_attacks,
 )
-from facechain.gan.privacy.membership import Attack, Scored, judge
+from facechain.gan.privacy.membership import Attack, Scored, judge, most_found
 from support.faces import made_faces
 
 FACES = made_faces(people=90, per_person=3)
 MEMBERS, OTHERS = split_by_identity(FACES, holdout_share=0.5)
+CALIBRATION = calibrate(OTHERS, heldout_share=0.5, images=10**6)
 
 
 def scored(values: np.ndarray[tuple[int], np.dtype[np.float64]], *, per_person: int = 1) -> Scored:
@@ -114,18 +117,69 @@ def test_a_generator_that_memorised_is_caught(cpu: Device) -> None:
     grain = np.random.default_rng(7).normal(0, 8, MEMBERS.images.shape)
     copies = (MEMBERS.images + grain).clip(0, 255).astype(np.uint8)
     results = run_attacks(
-        members=MEMBERS, non_members=OTHERS, generated=copies, discriminator=None, device=cpu
+        members=MEMBERS,
+        non_members=OTHERS,
+        generated=copies,
+        calibration=CALIBRATION,
+        discriminator=None,
+        device=cpu,
     )
-    assert found(results, NEAREST, "image").low > 0.95
-    assert found(results, NEAREST, "person").low > 0.95
+    for name in (NEAREST, CALIBRATED):
+        assert found(results, name, "image").low > 0.95
+        assert found(results, name, "person").low > 0.95
+
+
+def test_calibration_finds_more_where_some_faces_are_plainer_than_others(cpu: Device) -> None:
+    faces = made_faces(people=240, per_person=2, seed=12)
+    contrast = np.random.default_rng(13).uniform(0.2, 1, 240)[people_of(faces)][:, None, None, None]
+    faces = replace(faces, images=(128 + contrast * (faces.images - 128.0)).astype(np.uint8))
+    members, others = split_by_identity(faces, holdout_share=0.5)
+    blends = (members.images * 0.5 + members.images[::-1] * 0.5).astype(np.uint8)
+    results = run_attacks(
+        members=members,
+        non_members=others,
+        generated=blends,
+        calibration=calibrate(others, heldout_share=0.5, images=10**6),
+        discriminator=None,
+        device=cpu,
+    )
+    plain, calibrated = (found(results, name, "image") for name in (NEAREST, CALIBRATED))
+    assert calibrated.low > 0.6
+    assert calibrated.auc > plain.auc + 0.05
+    at_one_percent = [attack.points[1].true_positive_rate or 0.0 for attack in (plain, calibrated)]
+    assert at_one_percent[0] < 0.1
+    assert at_one_percent[1] > 0.4
+
+
+def test_who_calibrates_is_neither_a_member_nor_a_non_member() -> None:
+    sides = [MEMBERS, CALIBRATION.references, CALIBRATION.non_members]
+    names = [set(side.identities) for side in sides]
+    assert not names[0] & (names[1] | names[2])
+    assert not names[1] & names[2]
+    assert names[1] | names[2] == set(OTHERS.identities)
+    assert 0.2 < len(names[1]) / len(names[1] | names[2]) < 0.5
+    assert calibrate(OTHERS, heldout_share=0.5, images=10**6).references.names == CALIBRATION.references.names
+    with pytest.raises(PrivacyError, match=r"at least 10 to calibrate .* got [0-9] and"):
+        calibrate(choose_people(OTHERS, images=45), heldout_share=0.5, images=10)
+
+
+def test_the_guarantee_bounds_what_any_attack_finds() -> None:
+    assert most_found(0.01, epsilon=1.0, delta=1e-5) == pytest.approx(0.0271928, abs=1e-6)
+    assert most_found(0.01, epsilon=10.0, delta=1e-5) == 1.0
+    assert most_found(0.0, epsilon=1.0, delta=1e-3) == 1e-3
 
 
 def test_a_generator_that_learned_people_in_general_is_not_accused(cpu: Device) -> None:
     strangers = made_faces(people=150, per_person=1, seed=99).images
     results = run_attacks(
-        members=MEMBERS, non_members=OTHERS, generated=strangers, discriminator=None, device=cpu
+        members=MEMBERS,
+        non_members=OTHERS,
+        generated=strangers,
+        calibration=CALIBRATION,
+        discriminator=None,
+        device=cpu,
     )
-    assert [attack.unit for attack in results] == ["image", "person"]
+    assert [attack.unit for attack in results] == ["image", "person"] * 2
     assert not any(attack.succeeds for attack in results)
 
 
@@ -136,8 +190,14 @@ def test_an_overfitted_discriminator_is_caught_and_an_untrained_one_is_not(cpu: 
 
     def attack() -> Attack:
         results = run_attacks(
-            members=MEMBERS, non_members=OTHERS, generated=strangers, discriminator=module, device=cpu
+            members=MEMBERS,
+            non_members=OTHERS,
+            generated=strangers,
+            calibration=None,
+            discriminator=module,
+            device=cpu,
         )
+        assert len(results) == 4
         return found(results, DISCRIMINATOR, "image")
 
     assert not attack().succeeds

@@ -1,6 +1,7 @@
 """The privacy report of run folders: one whose generator memorised, one that was trained privately."""
 
 import json
+import math
 import shutil
 import stat
 from dataclasses import replace
@@ -22,13 +23,14 @@ from facechain.gan.errors import PrivacyError
 from facechain.gan.latents import latent_batch
 from facechain.gan.networks import make_generator
 from facechain.gan.presets import TINY
+from facechain.gan.privacy.attacks import CALIBRATED, NEAREST
 from facechain.gan.privacy.report import REPORT_SEED, ReportOptions, report_on
 from facechain.gan.runs import TrainingRun
 from facechain.gan.stages import anchor, read_stages
 from support.faces import made_faces, write_zip
 
 OPTIONS = ReportOptions(generated=96, probes=10_000, false_match_rate=1e-4)
-HOLDOUT = 0.4
+HOLDOUT = 0.5
 ROOMY = replace(
     TINY,
     generator=replace(TINY.generator, latent_dimension=128, widths=(64, 32), attention=()),
@@ -38,7 +40,7 @@ ROOMY = replace(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_zip(made_faces(people=80, per_person=3), tmp_path_factory.mktemp("data") / "faces.zip")
+    return write_zip(made_faces(people=90, per_person=3), tmp_path_factory.mktemp("data") / "faces.zip")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,13 @@ def test_an_overfitted_generator_lights_up(honest: Path, faces: FaceSet, cpu: De
     told = report.to_json()
     assert "nearest generated image" in told["leaks"]  # type: ignore[operator]
     assert report.attacks[0].low > 0.6
+    plain, calibrated = (
+        next(attack for attack in report.attacks if (attack.name, attack.unit) == (name, "image"))
+        for name in (NEAREST, CALIBRATED)
+    )
+    assert calibrated.low > 0.6
+    assert calibrated.auc >= plain.auc
+    assert told["bounds"] == []
     assert report.measured["nearer_to_training_than_to_held_out"] > 0.7  # type: ignore[operator]
     assert report.measured["filter_generated_rejected"] > 48  # type: ignore[operator]
     assert told["statement"] == "no differential privacy"
@@ -94,7 +103,7 @@ def test_an_honest_generator_does_not(honest: Path, faces: FaceSet, cpu: Device,
     folder = copy_of(honest, tmp_path / "run")
     report = report_on(folder, faces, device=cpu, options=OPTIONS)
     assert report.to_json()["leaks"] == []
-    assert len(report.attacks) == 4
+    assert len(report.attacks) == 6
     assert report.missing == ()
     assert report.measured["filter_planted_rejected"] == report.measured["filter_planted"]
     with Image.open(report.sheet) as sheet:
@@ -118,9 +127,13 @@ def test_the_record_is_appended_once_and_can_be_anchored(
     record = dict(stages[-1].details)
     assert stages[-1].inputs == ("training",)
     assert record["generated_images"] == "64"
-    assert {"mia_image_nearest_auc", "mia_person_discriminator_tpr_at_fpr_0.01", "filter_threshold"} <= set(
-        record
-    )
+    assert {
+        "mia_image_nearest_auc",
+        "mia_image_calibrated_auc",
+        "mia_person_calibrated_auc_interval",
+        "mia_person_discriminator_tpr_at_fpr_0.01",
+        "filter_threshold",
+    } <= set(record)
     assert not any("person_" in value for value in record.values())
     assert set(anchor(stages, lambda _: bytes(32))) == {"dataset", "training", "privacy"}
     _, known = open_generator(folder)
@@ -133,7 +146,7 @@ def test_what_is_missing_is_named(honest: Path, faces: FaceSet, cpu: Device, tmp
     (folder / "dataset.json").unlink()
     strict = replace(OPTIONS, generated=16, false_match_rate=1e-7)
     report = report_on(folder, faces, device=cpu, options=strict)
-    assert len(report.attacks) == 2
+    assert len(report.attacks) == 4
     assert [line.split(":")[0] for line in report.missing] == ["discriminator", "release filter"]
     other = replace(faces, digest="11" * 32)
     with pytest.raises(PrivacyError, match="not the data"):
@@ -183,7 +196,13 @@ def test_private_training_and_its_report_by_command(data: Path, tmp_path: Path) 
     assert reported.exit_code == 0, reported.exception
     assert f"guarantee: ε = {told['dp_epsilon']}, δ = 0.001 per identity" in reported.stdout
     assert "membership inference" in reported.stdout
+    strict, loose = (min(1.0, math.exp(told["dp_epsilon"]) * rate + 0.001) for rate in (0.001, 0.01))
+    (bound,) = [
+        line for line in reported.stdout.splitlines() if "any attack, by ε and δ per identity" in line
+    ]
+    assert bound.split("identity")[1].split() == ["at", "most", f"{strict:.2%}", "at", "most", f"{loose:.2%}"]
     privacy = read_stages(out / "stage.json")[-1]
+    assert float(dict(privacy.details)["dp_tpr_at_most_at_fpr_0.01"]) == pytest.approx(loose, abs=1e-4)
     assert "outside of the guarantee" in dict(privacy.details)["figures"]
     assert privacy.name == f"differential privacy, ε = {told['dp_epsilon']}"
 
