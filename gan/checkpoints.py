@@ -35,6 +35,64 @@ READABLE = 0o644
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """A network's weights, in float32 on the CPU, and what their file says about them."""
+
+    about: Mapping[str, object]
+    weights: Mapping[str, Tensor]
+    digest: bytes
+    """SHA-256 of the file, 32 bytes."""
+    path: Path
+
+    def fill(self, module: torch.nn.Module) -> None:
+        """Put the weights into a module that only infers from now on.
+
+        Raises:
+            CheckpointError: they are not those of such a module.
+        """
+        try:
+            module.load_state_dict(dict(self.weights))
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{self.path} does not fit its own configuration", got=str(error)
+            ) from error
+        module.eval().requires_grad_(requires_grad=False)
+
+
+def write_model(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
+    """Write weights as safetensors with a description; its `format` is what `read_model` asks for."""
+    tensors = {name: value.cpu().contiguous() for name, value in weights.items()}
+    metadata = {METADATA_KEY: json.dumps(about, sort_keys=True)}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    path.chmod(READABLE)
+
+
+def read_model(path: Path, *, what: str, form: str) -> ModelFile:
+    """Read a file of `write_model` whose format is `form`; `what` names its content in errors.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another format.
+    """
+    try:
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        with safe_open(path, framework="pt") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot read the {what}", expected="a safetensors file", got=f"{path}: {error}"
+        ) from error
+    try:
+        about: object = json.loads(metadata.get(METADATA_KEY, "null"))
+    except ValueError:
+        about = None
+    if not isinstance(about, dict) or about.get("format") != form:
+        raise CheckpointError(f"{path} is no {what}", expected=form, got="other metadata")
+    widened = {n: value.float() if value.is_floating_point() else value for n, value in weights.items()}
+    return ModelFile(about=about, weights=widened, digest=digest, path=path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedGenerator:
     """A generator ready to use, with what its file says about it."""
 
@@ -55,14 +113,12 @@ def save_generator(
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a generator and its configuration as safetensors."""
-    tensors = {
-        name: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
+    weights = {
+        name: value.to(dtype) if value.is_floating_point() else value
         for name, value in module.state_dict().items()
     }
     about = {"format": FORMAT, "config": json.loads(to_json(config)), "images_seen": images_seen}
-    metadata = {METADATA_KEY: json.dumps(about, sort_keys=True)}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
-    path.chmod(READABLE)
+    write_model(path, weights, about)
 
 
 def load_generator(path: Path) -> LoadedGenerator:
@@ -71,40 +127,17 @@ def load_generator(path: Path) -> LoadedGenerator:
     Raises:
         CheckpointError: the file is missing, damaged, or of another format.
     """
-    try:
-        digest = hashlib.sha256(path.read_bytes()).digest()
-        with safe_open(path, framework="pt") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            "cannot read the checkpoint", expected="a safetensors file", got=f"{path}: {error}"
-        ) from error
-    config, images_seen = _read_metadata(path, metadata)
+    found = read_model(path, what="generator", form=FORMAT)
+    config = from_json(json.dumps(found.about.get("config")))
     module = make_generator(config.generator)
-    widened = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
-    try:
-        module.load_state_dict(widened)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit its own configuration", got=str(error)) from error
-    module.eval().requires_grad_(requires_grad=False)
+    found.fill(module)
     return LoadedGenerator(
         module=module,
         config=config,
-        images_seen=images_seen,
-        digest=digest,
+        images_seen=int(str(found.about.get("images_seen", 0))),
+        digest=found.digest,
         path=path,
     )
-
-
-def _read_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[TrainingConfig, int]:
-    try:
-        about: object = json.loads(metadata.get(METADATA_KEY, "null"))
-    except ValueError:
-        about = None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no generator", expected=FORMAT, got="other metadata")
-    return from_json(json.dumps(about.get("config"))), int(about.get("images_seen", 0))
 
 
 def checkpoint_folder(run: Path, images_seen: int) -> Path:

@@ -46,7 +46,7 @@ def test_files_that_are_no_classifier_are_refused(classifier: LoadedClassifier, 
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(classifier.path.read_bytes()[:-10])
     for path in (cut, tmp_path / "nothing.safetensors", tmp_path):
-        with pytest.raises(CheckpointError, match="cannot read the classifier"):
+        with pytest.raises(CheckpointError, match="cannot read the expression classifier"):
             load_classifier(path)
     other = with_metadata(classifier.path, tmp_path / "a.safetensors", format="facechain-generator-1")
     with pytest.raises(CheckpointError, match="no expression classifier"):
