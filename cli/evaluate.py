@@ -50,6 +50,16 @@ NETWORKS = ("efficientnet-lite0", "inception", "dlib-face")
     "--rounds", type=click.IntRange(0), default=5, help="Resamples for the interval of a Fréchet distance."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Decides latents, pairs and resamples.")
+@click.option(
+    "--distances/--no-distances",
+    default=True,
+    help="Whether any feature network is asked; without, only discriminator, pixels and speed.",
+)
+@click.option(
+    "--beside",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="What an earlier 'evaluate --out' of the same generator wrote; its figures that are not taken again are kept.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and its pictures.")
 @device_option
 @json_option
@@ -63,6 +73,8 @@ def evaluate(
     holdout_share: float,
     rounds: int,
     seed: int,
+    distances: bool,
+    beside: Path | None,
     out: Path | None,
     device: str,
     as_json: bool,
@@ -75,10 +87,13 @@ def evaluate(
     from ..gan.device import open_device
     from ..gan.embedded import open_generator
     from ..gan.metrics import evaluate as evaluation
+    from ..gan.metrics.earlier import join_earlier, read_earlier
     from ..gan.metrics.extractors import open_network
     from ..gan.stages import STAGE_FILE, extend, write_stages
 
-    networks = [open_network(name, inception_weights=inception_weights) for name in dict.fromkeys(names)]
+    earlier = None if beside is None else read_earlier(beside)
+    asked = dict.fromkeys(names) if distances else ()
+    networks = [open_network(name, inception_weights=inception_weights) for name in asked]
     loaded, stages = open_generator(checkpoint)
     faces = load_faces(data, loaded.config.generator.resolution)
     options = evaluation.EvaluationOptions(count=count, seed=seed, rounds=rounds, holdout_share=holdout_share)
@@ -91,6 +106,8 @@ def evaluate(
             device=open_device(device, bf16=False),
             on_progress=report,
         )
+    if earlier is not None:
+        found = join_earlier(found, earlier)
     if out is not None:
         document = evaluation.write_evaluation(found, out)
         write_stages(out, extend(stages, evaluation.evaluation_record(found, document, stages)))
@@ -109,8 +126,14 @@ def _lines(found: "Evaluation") -> list[str]:
         matrix = found.judgement
         lines.append(
             f"discriminator: {matrix.true_real} of {matrix.true_real + matrix.false_fake} held-out faces and "
-            f"{matrix.true_fake} of {matrix.true_fake + matrix.false_real} fakes told, area {matrix.auc:.3f}"
+            f"{matrix.true_fake} of {matrix.true_fake + matrix.false_real} fakes told at {matrix.threshold_method}, "
+            f"area {matrix.auc:.3f} [{matrix.auc_interval[0]:.3f}, {matrix.auc_interval[1]:.3f}]"
         )
+    codec = found.codec
+    lines.append(
+        f"PNG {codec.png_encode_ms:g} ms to encode and {codec.png_decode_ms:g} ms to decode, commitment "
+        f"{codec.commit_ms:g} ms, {codec.png_bytes} bytes an image"
+    )
     lines += [
         f"speed at {item.batch}: {item.images_per_second:g} images/s, {item.latency_ms:g} ms a call"
         for item in found.speed

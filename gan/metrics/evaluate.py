@@ -12,7 +12,7 @@ import numpy as np
 from ...consensus.kinds import StageType
 from ..assessment import spread
 from ..checkpoints import LoadedGenerator, load_state, newest_state, state_tensors, write_atomically
-from ..config import from_json
+from ..config import LossKind, from_json
 from ..datasets import RESIZER, FaceSet, Pixels, split_by_identity
 from ..device import Device
 from ..errors import CheckpointError, DatasetError
@@ -20,6 +20,7 @@ from ..generation import Renderer, canonical_json
 from ..networks import make_discriminator
 from ..plots import histogram_comparison, roc_curve
 from ..stages import StageRecord, find_label, make_details
+from .codec import CodecTimes, measure_codec
 from .distances import Sample, compare, inception_score
 from .extractors import FeatureNetwork
 from .judgement import Judgement, discriminator_scores, judge
@@ -56,6 +57,7 @@ class Evaluation:
     measures: tuple[Measure, ...]
     judgement: Judgement | None
     speed: tuple[Speed, ...]
+    codec: CodecTimes
     generated: Pixels = field(repr=False)
     unseen: Pixels = field(repr=False)
 
@@ -73,6 +75,7 @@ class Evaluation:
                 }
                 for item in self.speed
             ],
+            "codec": self.codec.to_json(),
         }
 
     def value(self, name: str) -> float:
@@ -108,6 +111,7 @@ def evaluate(
         measures=tuple(measures),
         judgement=_judge(loaded, generated, unseen, device),
         speed=tuple(measure_speed(loaded, device)),
+        codec=measure_codec(generated),
         generated=generated,
         unseen=unseen,
     )
@@ -206,7 +210,7 @@ def _judge(loaded: LoadedGenerator, generated: Pixels, unseen: Pixels, device: D
     discriminator.load_state_dict(state_tensors(state, "discriminator"))
     discriminator.eval().to(device.torch_device)
     on_real, on_fake = (discriminator_scores(discriminator, images, device) for images in (unseen, generated))
-    return judge(on_real, on_fake)
+    return judge(on_real, on_fake, relativistic=config.loss.kind is LossKind.RPGAN)
 
 
 def _facts(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 NORMAL_QUANTILE = 1.959963984540054
 """Of `CONFIDENCE`, both sides."""
+TEXTS = ("method", "left", "right", "space", "resizer", "seed", "stamp")
+"""Fields of a measure that are words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +43,21 @@ class Measure:
             "name": self.name,
             "value": _rounded(self.value),
             **({"interval": [_rounded(self.low), _rounded(self.high)]} if self.low is not None else {}),
-            **{
-                key: text
-                for key in ("method", "left", "right", "space", "resizer", "seed", "stamp")
-                if (text := getattr(self, key))
-            },
+            **{key: text for key in TEXTS if (text := getattr(self, key))},
         }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave; KeyError, TypeError or ValueError where it is something else."""
+        texts = {key: str(value[key]) for key in TEXTS if key in value}
+        low, high = value.get("interval") or (None, None)
+        return cls(
+            name=str(value["name"]),
+            value=float(value["value"]),
+            low=None if low is None else float(low),
+            high=None if high is None else float(high),
+            **texts,
+        )
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

@@ -13,15 +13,41 @@ from ...consensus.kinds import StageType
 from ..batchfolder import BATCH_FILE
 from ..checkpoints import GENERATOR_FILE
 from ..cluster_files import HISTOGRAM_FILE, MEDOIDS_FILE, SCATTER_FILE
+from ..datasets import Pixels
+from ..documents import PICTURE_BYTES_MAX, read_bounded, read_document
 from ..errors import ReportError
+from ..expression.distribution import Distribution
 from ..metrics.evaluate import HISTOGRAM_FILE as PIXELS_FILE
 from ..metrics.evaluate import REPORT_FILE, ROC_FILE
 from ..produce import CLUSTERING_FOLDER
 from ..runs import CONFIG_FILE, DATASET_FILE, LOSSES_FILE, SAMPLES, read_stats
+from ..sheets import sample_grid
 from ..stages import STAGE_FILE, StageRecord, read_stages
+from .batch import Placed, expressions, placed_parts, registered_sheet, trail
+from .mining import MinedBlocks
 
-PICTURE_BYTES_MAX = 8 * 2**20
-DOCUMENT_BYTES_MAX = 16 * 2**20
+ABLATION_FILE = "ablation.json"
+REAL_FACES = 64
+"""Held-out faces beside the samples, and as many columns and rows as those have."""
+REAL_COLUMNS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where a page takes what it shows; only the run has to be there."""
+
+    run: Path
+    evaluation: Path | None = None
+    """What `evaluate --out` wrote; the run folder where None."""
+    batch: Path | None = None
+    receipt: Path | None = None
+    """What `submit --json` or `produce --json` printed."""
+    ablation: Path | None = None
+    """What `ablation --out` wrote."""
+    real: Pixels | None = None
+    """Faces (N, H, W, 3) of people never trained on, where the operator wants them in the page."""
+    mined: MinedBlocks | None = None
+    watts: float = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +81,16 @@ class Gathered:
     cost: Cost | None
     evaluation: Mapping[str, Any] | None
     batch: Mapping[str, Any] | None
+    ablation: Mapping[str, Any] | None
+    expressions: Distribution | None
+    mined: MinedBlocks | None
     stages: tuple[StageRecord, ...]
     anchored: Mapping[str, Mapping[str, Any]]
     """What the receipt says of each stage, by its label: statement id, level, height of the block."""
+    parts: tuple[Placed, ...]
+    """The batch's parts as the receipt places them."""
+    trail: tuple[tuple[str, str], ...]
+    """One image's way through the chain."""
     pictures: Mapping[str, Picture]
     missing: tuple[str, ...]
 
@@ -65,48 +98,67 @@ class Gathered:
         """The latest record of a kind."""
         return next((record for record in reversed(self.stages) if record.stage_type is kind), None)
 
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Blocks in which the receipt places stages and parts."""
+        told = [item.get("height") for item in self.anchored.values()]
+        return tuple(
+            int(height) for height in (*told, *(part.height for part in self.parts)) if height is not None
+        )
 
-def gather(
-    run: Path, *, evaluation: Path | None, batch: Path | None, receipt: Path | None, watts: float
-) -> Gathered:
-    """Read a run folder, the folder that `evaluate --out` wrote, a batch folder, and what `submit --json` printed.
+
+def gather(sources: Sources) -> Gathered:
+    """Read everything that `sources` names.
 
     Raises:
-        ReportError: `run` holds no generator, or a file in one of the folders is damaged.
+        ReportError: the run holds no generator, or a file in one of the folders is damaged.
+        DatasetError: the batch's expressions speak of other images.
     """
+    run, batch = sources.run, sources.batch
     if not (run / GENERATOR_FILE).is_file():
         raise ReportError("not a run folder", expected=f"a folder with {GENERATOR_FILE}", got=str(run))
-    missing: list[str] = []
-    folder = evaluation if evaluation is not None else run
-    document = _document(folder / REPORT_FILE)
-    if document is None:
-        missing.append("the evaluation: facechain evaluate --checkpoint RUN --data FACES --out DIR")
-    told = _document(batch / BATCH_FILE) if batch is not None else None
-    if told is None:
-        missing.append("a batch with its clusters: facechain produce --checkpoint RUN --out BATCH --key NAME")
+    folder = sources.evaluation if sources.evaluation is not None else run
+    document = read_document(folder / REPORT_FILE)
+    told = read_document(batch / BATCH_FILE) if batch is not None else None
     stages = _stages(run, folder, told)
-    if not any(record.stage_type is StageType.PRIVACY for record in stages):
-        missing.append("the privacy stage: facechain privacy-report RUN --data FACES")
-    anchored = _anchored(receipt)
-    if not anchored:
-        missing.append(
-            "the ledger's receipt: facechain submit --batch BATCH --json > FILE, then --receipt FILE"
-        )
+    anchored, parts = _receipt(sources.receipt)
     stats = read_stats(run)
-    if not stats:
-        missing.append("statistics of the training: the generator came without its run")
+    there = batch is not None and told is not None
     return Gathered(
         run=run.resolve().name,
-        config=_document(run / CONFIG_FILE),
-        dataset=_document(run / DATASET_FILE),
-        cost=_cost(stats, watts),
+        config=read_document(run / CONFIG_FILE),
+        dataset=read_document(run / DATASET_FILE),
+        cost=_cost(stats, sources.watts),
         evaluation=document,
         batch=told,
+        ablation=None if sources.ablation is None else read_document(sources.ablation / ABLATION_FILE),
+        expressions=expressions(batch) if batch is not None and there else None,
+        mined=sources.mined,
         stages=stages,
         anchored=anchored,
-        pictures=_pictures(run, folder, batch),
-        missing=tuple(missing),
+        parts=parts,
+        trail=trail(batch, parts, stages, anchored) if batch is not None and there else (),
+        pictures=_pictures(sources, folder, parts if there else ()),
+        missing=tuple(_missing(document, told, stages, anchored, stats)),
     )
+
+
+def _missing(
+    document: Mapping[str, Any] | None,
+    batch: Mapping[str, Any] | None,
+    stages: Sequence[StageRecord],
+    anchored: Mapping[str, object],
+    stats: Sequence[object],
+) -> list[str]:
+    private = any(record.stage_type is StageType.PRIVACY for record in stages)
+    lines = (
+        (document, "the evaluation: facechain evaluate --checkpoint RUN --data FACES --out DIR"),
+        (batch, "a batch with its clusters: facechain produce --checkpoint RUN --out BATCH --key NAME"),
+        (private, "the privacy stage: facechain privacy-report RUN --data FACES"),
+        (anchored, "the ledger's receipt: facechain submit --batch BATCH --json > FILE, then --receipt FILE"),
+        (stats, "statistics of the training: the generator came without its run"),
+    )
+    return [line for there, line in lines if not there]
 
 
 def _stages(run: Path, evaluation: Path, batch: Mapping[str, Any] | None) -> tuple[StageRecord, ...]:
@@ -120,14 +172,17 @@ def _stages(run: Path, evaluation: Path, batch: Mapping[str, Any] | None) -> tup
     return tuple(found.values())
 
 
-def _anchored(receipt: Path | None) -> dict[str, Mapping[str, Any]]:
-    document = _document(receipt) if receipt is not None else None
+def _receipt(receipt: Path | None) -> tuple[dict[str, Mapping[str, Any]], tuple[Placed, ...]]:
+    document = read_document(receipt) if receipt is not None else None
     if document is None:
-        return {}
+        return {}, ()
     told = document.get("receipt", document)
     try:
-        return {str(item["label"]): dict(item) for item in told["stages"] if item["id"] is not None}
-    except (KeyError, TypeError, ValueError) as error:
+        anchored: dict[str, Mapping[str, Any]] = {
+            str(item["label"]): dict(item) for item in told["stages"] if item["id"] is not None
+        }
+        return anchored, placed_parts(told)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReportError(
             f"{receipt} is no receipt",
             expected="what submit --json or produce --json printed",
@@ -158,14 +213,15 @@ def _cost(stats: Sequence[Mapping[str, float]], watts: float) -> Cost | None:
     )
 
 
-def _pictures(run: Path, evaluation: Path, batch: Path | None) -> dict[str, Picture]:
+def _pictures(sources: Sources, evaluation: Path, parts: Sequence[Placed]) -> dict[str, Picture]:
+    run, batch = sources.run, sources.batch
     samples = sorted((run / SAMPLES).glob("*.png"))
     wanted = {
         "first": (samples[0] if samples else None, "the same 64 latents after the first checkpoint"),
         "samples": (samples[-1] if samples else None, "64 faces of the averaged generator, none picked"),
         "losses": (run / LOSSES_FILE, "losses and scores over images seen"),
         "roc": (evaluation / ROC_FILE, "the discriminator on held-out people and fresh fakes"),
-        "pixels": (evaluation / PIXELS_FILE, "grey levels of generated faces and held-out people"),
+        "levels": (evaluation / PIXELS_FILE, "levels of each colour in generated faces and held-out people"),
     }
     if batch is not None:
         clusters = batch / CLUSTERING_FOLDER
@@ -174,33 +230,31 @@ def _pictures(run: Path, evaluation: Path, batch: Path | None) -> dict[str, Pict
             "sizes": (clusters / HISTOGRAM_FILE, "sizes of the clusters"),
             "medoids": (clusters / MEDOIDS_FILE, "the face nearest to each centroid"),
         }
-    return {
-        name: Picture(caption=caption, data=_embedded(path))
+    found = {
+        name: Picture(caption=caption, data=_embedded(read_bounded(path, PICTURE_BYTES_MAX)))
         for name, (path, caption) in wanted.items()
         if path is not None and path.is_file()
     }
+    return found | _drawn(sources, parts)
 
 
-def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(_bounded(path, PICTURE_BYTES_MAX)).decode()
-
-
-def _document(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        loaded = json.loads(_bounded(path, DOCUMENT_BYTES_MAX))
-    except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path} is damaged", expected="a JSON object", got=str(error)) from error
-    if not isinstance(loaded, dict):
-        raise ReportError(f"{path} is damaged", expected="a JSON object", got=type(loaded).__name__)
-    return loaded
-
-
-def _bounded(path: Path, most: int) -> bytes:
-    size = path.stat().st_size
-    if size > most:
-        raise ReportError(
-            f"{path} is too large for the page", expected=f"at most {most} bytes", got=str(size)
+def _drawn(sources: Sources, parts: Sequence[Placed]) -> dict[str, Picture]:
+    """Pictures that no command wrote: real faces where they were handed in, and the batch as it is registered."""
+    found = {}
+    if sources.real is not None:
+        grid = sample_grid(sources.real[:REAL_FACES], columns=REAL_COLUMNS)
+        found["real"] = Picture(
+            caption="photographs of people that training never saw: the data set's terms hold for this page",
+            data=_embedded(grid),
         )
-    return path.read_bytes()
+    sheet = registered_sheet(sources.batch, parts) if sources.batch is not None and parts else None
+    if sheet is not None:
+        found["sheet"] = Picture(
+            caption="faces spread over the batch, each with its block and the first digits of its pixels' hash",
+            data=_embedded(sheet),
+        )
+    return found
+
+
+def _embedded(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode()

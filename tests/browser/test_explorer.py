@@ -1,24 +1,20 @@
 """The explorer in a real browser, over a real server and a real chain."""
 
 import base64
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import BrowserContext, FilePayload, Page, async_playwright
+from playwright.async_api import FilePayload, Page
 
 from facechain.consensus.kinds import StageType
 from facechain.consensus.payloads import Retract
 from support.api import Served, register, serve, write_objects
+from support.browser import browse
 from support.chain import SUBMITTER, make_stage
 from support.pictures import altered, make_picture, picture_batch
 
 pytestmark = pytest.mark.browser
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 DROP = """([selector, content]) => {
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
@@ -27,33 +23,6 @@ DROP = """([selector, content]) => {
   const event = new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: transfer });
   document.querySelector(selector).dispatchEvent(event);
 }"""
-
-
-def chromium_path() -> str:
-    """Return the browser on PATH; the test fails when there is none."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.fail(
-            f"expected one of {', '.join(NAMES)} on PATH, got none; "
-            "install it (apt-get install chromium) or leave these tests out: pytest -m 'not browser'"
-        )
-    return found
-
-
-@asynccontextmanager
-async def browse(*, java_script_enabled: bool = True) -> AsyncIterator[tuple[BrowserContext, list[str]]]:
-    """Open a browser; the second value lists every address that is asked for, and every console message."""
-    path = chromium_path()
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        context = await browser.new_context(java_script_enabled=java_script_enabled)
-        seen: list[str] = []
-        context.on("request", lambda request: seen.append(request.url))
-        context.on("console", lambda message: seen.append(f"console: {message.text}"))
-        try:
-            yield context, seen
-        finally:
-            await browser.close()
 
 
 def check_own_requests(served: Served, seen: list[str]) -> None:

@@ -7,21 +7,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from facechain.cli.report import report
-from facechain.consensus.kinds import StageType
-from facechain.gan.clustering import ClusteringOptions
 from facechain.gan.device import Device
-from facechain.gan.embedded import open_generator
 from facechain.gan.errors import ReportError
-from facechain.gan.metrics.evaluate import EvaluationOptions, evaluate, evaluation_record, write_evaluation
-from facechain.gan.produce import produce
-from facechain.gan.provenance import ProduceOptions
+from facechain.gan.report.checklist import CHECKLIST, PARTS, answers
 from facechain.gan.report.claims import CLAIMS
-from facechain.gan.report.collect import gather
-from facechain.gan.stages import StageRecord, extend, write_stages
-from support.faces import made_faces
+from facechain.gan.report.collect import Sources, gather
+from facechain.gan.report.page import SECTIONS, present_parts
+from support.faces import made_faces, write_zip
+from support.report_sources import HOSTILE_NAME, OPTIONS, STATEMENTS, make_report_sources
 
-FACES = made_faces(people=20, per_person=3)
-PICTURES = 8
+PICTURES = 10
 
 
 class Page(HTMLParser):
@@ -31,13 +26,17 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.fetched: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
         self.words: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in ("meta", "img", "br"):
             self.open.append(tag)
-        self.fetched += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.fetched += [value or "" for name, value in attrs if name == "src"]
+        self.links += [value or "" for name, value in attrs if name == "href"]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -56,33 +55,15 @@ def invoke(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def everything(run_folder: Path, cpu: Device, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run with its evaluation, its batch and a receipt."""
-    folder = tmp_path_factory.mktemp("report")
-    loaded, stages = open_generator(run_folder)
-    options = EvaluationOptions(count=12, rounds=0, holdout_share=0.4)
-    found = evaluate(loaded, FACES, [], options=options, device=cpu)
-    document = write_evaluation(found, folder / "measured")
-    stages = extend(stages, evaluation_record(found, document, stages))
-    write_stages(
-        folder / "measured",
-        extend(stages, StageRecord(label="privacy", stage_type=StageType.PRIVACY, name="no <guarantee>")),
-    )
-    produced = ProduceOptions(count=30, seed=bytes(32), clustering=ClusteringOptions(clusters=5))
-    produce(folder / "batch", loaded=loaded, model_stages=stages, options=produced, device=cpu)
-    receipt = {"receipt": {"stages": [{"label": "training", "id": "ab" * 32, "level": "block", "height": 7}]}}
-    (folder / "receipt.json").write_text(json.dumps(receipt))
-    return {
-        "run": run_folder,
-        "evaluation": folder / "measured",
-        "batch": folder / "batch",
-        "receipt": folder / "receipt.json",
-    }
+    """A run with all that a report can be made of."""
+    return make_report_sources(run_folder, tmp_path_factory.mktemp("report"), cpu)
 
 
 def options_of(everything: dict[str, Path]) -> list[object]:
     return [
         everything["run"],
-        *(part for name in ("evaluation", "batch", "receipt") for part in (f"--{name}", everything[name])),
+        *(part for name in OPTIONS for part in (f"--{name}", everything[name])),
+        *("--mining-blocks", 2),
     ]
 
 
@@ -93,13 +74,22 @@ def test_the_page_holds_everything_and_fetches_nothing(everything: dict[str, Pat
     assert json.loads(result.stdout)["missing"] == []
     page = Page(out.read_text())
     assert page.open == []
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert [f"#{name}" for name, _ in SECTIONS] == page.links[: len(SECTIONS)]
     assert len(page.fetched) == PICTURES
     assert all(address.startswith("data:image/png;base64,") for address in page.fetched)
     for claim in CLAIMS:
         assert re.sub(r"\s+", " ", claim.remark) in page.text
         assert claim.paper in page.text
-    assert "ab" * 32 in page.text
-    assert "no <guarantee>" in page.text  # escaped in the file, and so a word and not a tag
+    assert page.text.count("cannot be answered:") == sum(not item.part for item in CHECKLIST)
+    paths = {name: path for name, path in everything.items() if name != "faces"}
+    found = gather(Sources(**paths))  # type: ignore[arg-type]
+    assert frozenset(PARTS) - present_parts(found) == {"beside", "mining"}
+    assert STATEMENTS["training"] in page.text
+    assert f"{STATEMENTS['part']}, block 9 (confirmed)" in page.text
+    assert "fd_some_network" in page.text
+    assert "2, each on the one before" in page.text
+    assert HOSTILE_NAME in page.text  # escaped in the file, and so a word and not a tag
     assert "uaci" in page.text
     measured = json.loads((everything["evaluation"] / "evaluation.json").read_text())
     matrix = measured["discriminator"]["confusion"]
@@ -124,10 +114,7 @@ def test_what_was_not_measured_is_named_with_its_command(everything: dict[str, P
 
 
 def test_energy_follows_from_hours_and_the_assumed_power(everything: dict[str, Path]) -> None:
-    low, high = (
-        gather(everything["run"], evaluation=None, batch=None, receipt=None, watts=watts).cost
-        for watts in (50, 200)
-    )
+    low, high = (gather(Sources(run=everything["run"], watts=watts)).cost for watts in (50, 200))
     assert low is not None
     assert high is not None
     assert high.kilowatt_hours == pytest.approx(4 * low.kilowatt_hours)
@@ -137,14 +124,53 @@ def test_energy_follows_from_hours_and_the_assumed_power(everything: dict[str, P
 
 def test_folders_and_files_that_do_not_fit_are_refused(everything: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="not a run folder"):
-        gather(tmp_path, evaluation=None, batch=None, receipt=None, watts=1)
+        gather(Sources(run=tmp_path))
     run = everything["run"]
     for text, said in (
         ("{", "damaged"),
         ("[]", "damaged"),
         ('{"stages": [{}]}', "no receipt"),
         ("{}", "no receipt"),
+        ('{"stages": [], "parts": [{"id": "ab"}]}', "no receipt"),
     ):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(ReportError, match=said):
-            gather(run, evaluation=None, batch=None, receipt=tmp_path / "bad.json", watts=1)
+            gather(Sources(run=run, receipt=tmp_path / "bad.json"))
+
+
+def test_every_item_of_the_checklist_has_its_section_and_its_way_to_get_there(
+    everything: dict[str, Path],
+) -> None:
+    sections = {name for name, _ in SECTIONS}
+    for item in CHECKLIST:
+        assert bool(item.part) == bool(item.section)
+        assert not item.part or (item.section in sections and item.part in PARTS)
+        assert item.part or item.remark
+    assert {item.number for item in CHECKLIST} >= {"figure 8", "figure 10", "figure 11", "tables 3 and 5"}
+    bare = answers(present_parts(gather(Sources(run=everything["run"]))))
+    states = {(answer.item.subject, answer.state) for answer in bare}
+    assert ("grid of generated faces", "here") in states
+    assert ("confusion matrix of the discriminator", "not measured") in states
+    assert all(answer.how for answer in bare if answer.state == "not measured")
+
+
+def test_real_faces_come_from_the_runs_own_held_out_people_only(
+    everything: dict[str, Path], tmp_path: Path
+) -> None:
+    other = write_zip(made_faces(people=9, per_person=2, seed=5), tmp_path / "other.zip")
+    result = invoke(everything["run"], "--faces", other, "--out", tmp_path / "report.html")
+    assert isinstance(result.exception, ReportError)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_faces_that_no_block_holds_are_not_shown_as_registered(
+    everything: dict[str, Path], tmp_path: Path
+) -> None:
+    told = json.loads((everything["receipt"]).read_text())
+    told["receipt"]["parts"][0] |= {"height": None, "level": "queued"}
+    (tmp_path / "receipt.json").write_text(json.dumps(told))
+    found = gather(
+        Sources(run=everything["run"], batch=everything["batch"], receipt=tmp_path / "receipt.json")
+    )
+    assert "sheet" not in found.pictures
+    assert dict(found.trail)["batch statement"] == f"{STATEMENTS['part']}, not sealed (queued)"
