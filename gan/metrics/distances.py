@@ -22,6 +22,8 @@ FID_LEAST = 10_000
 """Below this a Fréchet distance is biased upwards by more than differences that matter."""
 KID_SUBSETS = 100
 KID_SUBSET_MAX = 1_000
+KID_LEAST_APART = 2
+"""Subsets that would fit beside each other into the smaller set: with one alone all of them would be the same."""
 INCEPTION_SPLITS = 10
 NEIGHBOURS = 5
 """Of precision, recall, density and coverage, as in Naeem et al. 2020."""
@@ -138,7 +140,8 @@ def _kernel(common: _Common) -> Measure:
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     left, right = (torch.from_numpy(part).float() for part in common.both)
-    subset = min(KID_SUBSET_MAX, len(left), len(right))
+    least = min(len(left), len(right))
+    subset = min(KID_SUBSET_MAX, least // KID_LEAST_APART)
     found = kid_features_to_metric(
         left, right, kid_subsets=KID_SUBSETS, kid_subset_size=subset, rng_seed=common.seed, verbose=False
     )
@@ -147,8 +150,8 @@ def _kernel(common: _Common) -> Measure:
     return common.measure(
         "kid" if network.canonical else f"kd_{network.name}",
         mean,
-        around(mean, deviation / np.sqrt(KID_SUBSETS)),
-        method=f"normal, over {KID_SUBSETS} subsets of {subset}",
+        around(mean, deviation / np.sqrt(min(KID_SUBSETS, least / subset))),
+        method=f"normal, {KID_SUBSETS} subsets of {subset}, of which {least / subset:.3g} fit beside each other",
     )
 
 

@@ -105,3 +105,16 @@ def test_inception_score_rises_with_certain_and_varied_classes() -> None:
     assert scores[0].name == "is_plane"
     with pytest.raises(ValueError, match="no logits"):
         inception_score(sample("a", 5), Plane(), seed=0)
+
+
+def test_the_interval_of_a_kernel_distance_is_as_wide_as_repeated_samples_are_apart() -> None:
+    told = []
+    for seed in range(40):
+        ours, theirs = sample("a", 160, shift=0.6, seed=seed), sample("b", 240, seed=1_000 + seed)
+        found = compare(ours, theirs, Plane(), seed=seed, rounds=0)
+        told.append(next(measure for measure in found if measure.name == "kd_plane"))
+    apart = np.std([measure.value for measure in told])
+    widths = [measure.high - measure.low for measure in told if measure.high is not None and measure.low]
+    assert len(widths) == len(told)
+    assert 0.8 < np.mean(widths) / (2 * 1.96 * apart) < 2
+    assert "subsets of 80, of which 2 fit" in told[0].method
