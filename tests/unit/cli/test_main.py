@@ -1,11 +1,13 @@
 """The command line's entry: cheap help, one table, exit codes."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from facechain import __version__
+from facechain.cli.errors import ExitCode
 from facechain.cli.main import COMMANDS, run
 
 HEAVY = ("PIL", "aiohttp", "cryptography", "lmdb", "msgpack", "numpy", "rich", "sklearn", "torch")
@@ -35,6 +37,18 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"facechain, version {__version__}\n"
+
+
+def test_who_reads_the_output_and_goes_away_does_not_make_it_not_found() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "facechain.cli", "-h"], stdout=writer, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (ExitCode.BROKEN_PIPE, b"")
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"]])
