@@ -220,7 +220,9 @@ def _verify_image(
         claims=(claim,),
     )
     content = {"result": found.result.value, "network_trusted": found.network_trusted, **claim_json(claim)}
-    lines = audit_lines(found) if claim.verdict.is_verified else _failed_lines(found)
+    lines = (
+        audit_lines(found, trust_option="--network") if claim.verdict.is_verified else _failed_lines(found)
+    )
     emit(content, as_json=as_json, lines=lines)
     return found.result.exit_code
 

@@ -164,8 +164,8 @@ def _is_covered(story: Story) -> bool:
     return story.checkpoint_height is not None and story.checkpoint_height >= story.height
 
 
-def audit_lines(audit: Audit) -> list[str]:
-    """Return an audit for people."""
+def audit_lines(audit: Audit, *, trust_option: str = "--trust-network") -> list[str]:
+    """Return an audit for people; `trust_option` names the network that counts in the command at hand."""
     lines = [f"{audit.result.value.upper().replace('-', ' ')}: {headline(audit)}"]
     if audit.image is not None and audit.image.note is not None:
         lines.append(f"this file cannot be registered as it is: {audit.image.note}")
@@ -174,7 +174,8 @@ def audit_lines(audit: Audit) -> list[str]:
     if claim is None:
         return lines
     if claim.story is not None:
-        lines += ["", *facts(_story_rows(claim.story, trusted=audit.network_trusted))]
+        trust = "trusted" if audit.network_trusted else f"by its own word: name it with {trust_option}"
+        lines += ["", *facts(_story_rows(claim.story, trust=trust))]
     lines += ["", *verdict_lines(claim.verdict)]
     others = [item for item in audit.claims if item is not claim]
     if others:
@@ -220,7 +221,7 @@ def _claim_row(claim: Claim) -> tuple[str, str, str]:
     return story.author.hex(), str(story.height), "verified"
 
 
-def _story_rows(story: Story, *, trusted: bool) -> Iterator[tuple[str, object]]:
+def _story_rows(story: Story, *, trust: str) -> Iterator[tuple[str, object]]:
     from ..consensus.kinds import StageType
     from ..consensus.records import NO_CLUSTER
 
@@ -246,7 +247,6 @@ def _story_rows(story: Story, *, trusted: bool) -> Iterator[tuple[str, object]]:
     yield "key disputed", "no" if story.disputed_since is None else f"from height {story.disputed_since}"
     attested = ", ".join(author.hex() for author in story.attestations)
     yield "reproduced", f"attested by {attested}" if attested else "not attested"
-    trust = "trusted" if trusted else "by its own word: name it with --trust-network"
     yield "network", f"{story.network_name} {story.network_id.hex()} ({trust})"
 
 

@@ -37,7 +37,7 @@ def demo(*, sheet: Path, keep: bool) -> None:
     """Show a network, a producer and an audit end to end.
 
     Starts three validators and a miner, makes and registers 1,000 synthetic faces, audits four images, kills a
-    validator and lets it catch up. Takes about a minute. The last line on stdout is one JSON object.
+    validator and lets it catch up. Takes about half a minute. The last line on stdout is one JSON object.
     """
     from .demo_story import Demonstration
 

@@ -57,7 +57,7 @@ def _prompt(text: str, variable: str, *, twice: bool) -> bytes:
             text.lower(),
             expected=f"a passphrase file, {variable} or a terminal",
             got="none of them",
-            advice="name a file with --passphrase-file",
+            advice=f"name a file with --{variable.removeprefix('FACECHAIN_').lower().replace('_', '-')}-file",
         )
     answer: str = click.prompt(text, hide_input=True, confirmation_prompt=twice, err=True)
     return _checked(answer.encode(), "passphrase")

@@ -92,7 +92,9 @@ network.add_command(upgrade)
     help="One parameter, as in spacing-ms=2000. Repeatable.",
 )
 @click.option(
-    "--time-ms", type=click.IntRange(min=0), help="Unix time of block 0 in milliseconds.  [default: now]"
+    "--time-ms",
+    type=click.IntRange(min=0, max=2**64 - 1),
+    help="Unix time of block 0 in milliseconds.  [default: now]",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write; must not exist.")
 @click.option("--dry-run", is_flag=True, help="Print the genesis; sign and write nothing.")

@@ -66,7 +66,7 @@ def _faiss(points: Floats, clusters: int, random_state: int) -> Floats:
             "the faiss backend is not installed",
             expected="the package faiss-cpu",
             got=str(error),
-            hint="pip install 'facechain-node[faiss]', or leave --backend out",
+            hint="pip install 'facechain-node[faiss]', or leave --cluster-backend out",
         ) from error
     draw = np.random.Generator(np.random.Philox(random_state))
     most = min(len(points), clusters * FAISS_POINTS_PER_CLUSTER)

@@ -157,6 +157,8 @@ def test_a_proof_file_is_verified_without_a_node(
     assert (other["result"], other["failed_layer"]) == ("failed", "pixels")
     foreign = output(capsys, "verify", str(path / "00000001.png"), str(proof), "--network", "ab" * 32, code=2)
     assert foreign["failed_layer"] == "chain"
+    assert run(["verify", str(path / "00000001.png"), str(proof)]) == 0
+    assert "by its own word: name it with --network)" in capsys.readouterr().out
     assert run(["verify", str(path / "00000002.png"), str(proof), *network]) == 2
     assert capsys.readouterr().out.startswith("FAILED: layer pixels: pixel hash: expected ")
     code, err = failure(capsys, "verify", str(path / "00000001.png"), str(path / "00000001.png"))

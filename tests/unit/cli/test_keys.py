@@ -72,6 +72,18 @@ def test_without_terminal_the_ways_to_give_a_passphrase_are_named(capsys: Captur
     code, err = failure(capsys, "key", "new", "alice")
     assert code == 3
     assert "expected a passphrase file, FACECHAIN_PASSPHRASE or a terminal" in err
+    assert err.endswith("name a file with --passphrase-file\n")
+
+
+def test_without_terminal_the_ways_to_give_a_copy_s_passphrase_are_named(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    assert run(["key", "new", "bare", "--no-passphrase"]) == 0
+    capsys.readouterr()
+    code, err = failure(capsys, "key", "export", "bare", "--out", str(tmp_path / "bare.pem"))
+    assert code == 3
+    assert "expected a passphrase file, FACECHAIN_NEW_PASSPHRASE or a terminal" in err
+    assert err.endswith("name a file with --new-passphrase-file\n")
 
 
 def test_name_that_is_taken_is_refused_before_the_passphrase(keystore: Keystore, capsys: Capture) -> None:

@@ -76,6 +76,14 @@ def test_roles_and_parameters_are_taken_over(tmp_path: Path) -> None:
     assert genesis.time_ms == 1_790_000_000_000
 
 
+@pytest.mark.parametrize("time_ms", ["-1", str(2**64)])
+def test_time_fits_into_its_field(time_ms: str, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "genesis.json"
+    assert run(init(path, "--admin", "alice", "--time-ms", time_ms)) == 3
+    assert f"{time_ms} is not in the range 0<=x<=18446744073709551615" in capsys.readouterr().err
+    assert run(init(path, "--admin", "alice", "--time-ms", str(2**64 - 1))) == 0
+
+
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "genesis.json"
     assert run(init(path, "--admin", "alice", "--dry-run")) == 0
