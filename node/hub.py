@@ -74,7 +74,12 @@ class PeerHub:
             params=chain.params, versions=chain.versions, salt=secrets.token_bytes(SALT_BYTES)
         )
         self.sync = Synchronizer(chain, self.find_statement, limits, rules)
-        self.relay = Relay(self.find_statement, counts=self.sync.counts, room=self._room)
+        self.relay = Relay(
+            self.find_statement,
+            counts=self.sync.counts,
+            room=self._room,
+            waits=runner.mempool.pool.__contains__,
+        )
         self.links: dict[PeerId, PeerLink] = {}
         self.clocks = ClockOffsets(runner.chain.params.future_limit_ms // 2)
         self._gossip = AddressGossip(

@@ -34,8 +34,11 @@ ADMIT_GROUP = 256
 
 TICK_SECONDS = 0.25
 
-TOLD_AT_ONCE = 4
+TOLD_AT_ONCE = 2
 """Peers that are told of new statements at a time. They tell others; by the turn of the rest most of it is no news."""
+
+TOLD_SHARE = 16
+"""Of so many peers one more is told at a time, so that the turn of the last does not come too late."""
 
 FLUSH_SECONDS = 0.3
 """Peers are told of new statements at most this often: at once, or else together with those that come meanwhile."""
@@ -192,10 +195,15 @@ class HubWork:
         able = [
             link.id for link in self._links.values() if not link.is_busy and self._relay.has_news(link.id)
         ]
-        turn = sorted(able, key=lambda peer: (peer <= self._told_last, peer))[:TOLD_AT_ONCE]
-        if turn:
-            self._told_last = turn[-1]
-            self._perform(self._relay.flush(turn))
+        left = max(TOLD_AT_ONCE, len(self._links) // TOLD_SHARE)
+        for peer in sorted(able, key=lambda peer: (peer <= self._told_last, peer)):
+            news = self._relay.flush((peer,))
+            if news:
+                self._told_last = peer
+                self._perform(news)
+                left -= 1
+            if not left:
+                break
 
     def _announce(self, block: Block) -> None:
         self._recent.add(block)

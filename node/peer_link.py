@@ -41,6 +41,9 @@ OUTBOX_PAUSE_BYTES = 4 * 2**20
 OUTBOX_BUSY_MESSAGES = 16
 """Messages waiting from which on inventory is gathered, so that more statements go into one."""
 
+DIRECT_BYTES_MAX = 64 * 2**10
+"""A message up to this size is not queued here when nothing else is: it goes to the connection at once."""
+
 INBOUND = "inbound"
 """Kind of a connection that the peer opened."""
 
@@ -89,6 +92,8 @@ class PeerLink:
     _has_work: asyncio.Event = field(default_factory=asyncio.Event)
     _has_room: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: bool = False
+    _is_idle: bool = False
+    """Everything that was queued is sent, and `write` waits for more."""
 
     def __post_init__(self) -> None:
         """Start the peer's allowance of addresses."""
@@ -135,10 +140,18 @@ class PeerLink:
         """Queue a message; False when too much waits already. Nothing is queued on a link that ended."""
         if self._ended:
             return True
+        weight = payload_bytes(message)
+        if (
+            self._is_idle
+            and not self._outbox
+            and weight <= DIRECT_BYTES_MAX
+            and self.connection.offer(message)
+        ):
+            return True
         if len(self._outbox) >= OUTBOX_MESSAGES_MAX:
             return False
         self._outbox.append(message)
-        self._outbox_bytes += payload_bytes(message)
+        self._outbox_bytes += weight
         self._has_work.set()
         return True
 
@@ -167,7 +180,9 @@ class PeerLink:
                     self._has_room.set()
                     await self.connection.send(message)
                 self._has_work.clear()
+                self._is_idle = True
                 await self._has_work.wait()
+                self._is_idle = False
         except WireError as error:
             _log.debug("nothing more is sent to %s:%d: %s", *self.connection.remote, error)
         finally:

@@ -86,13 +86,16 @@ class Relay:
         limits: RelayLimits = DEFAULT_LIMITS,
         counts: RelayCounts | None = None,
         room: Callable[[], int] = lambda: UNBOUNDED,
+        waits: Callable[[bytes], bool] = lambda _leaf: True,
     ) -> None:
         """``source`` finds a statement by leaf in the mempool or in recent blocks; ``counts`` may be shared.
 
-        ``room`` tells how many statements may be under way to the mempool: more are not asked for.
+        ``room`` tells how many statements may be under way to the mempool: more are not asked for. ``waits`` tells
+        whether one is in the mempool at this moment: what a block took meanwhile is no news, since blocks bring it.
         """
         self._source = source
         self._room = room
+        self._waits = waits
         self._limits = limits
         self.counts = counts or RelayCounts()
         self._peers: dict[PeerId, _Peer] = {}
@@ -179,10 +182,11 @@ class Relay:
             for leaf in reversed([leaf for leaf in group.leaves if leaf not in leaves]):
                 state.offers[leaf] = None
                 state.offers.move_to_end(leaf, last=False)
-        for leaf in leaves:
-            for other in self._peers.values():
-                other.offers.pop(leaf, None)
-                other.spare.pop(leaf, None)
+        for other in self._peers.values():
+            for offered in (other.offers, other.spare):
+                if offered:
+                    for leaf in leaves:
+                        offered.pop(leaf, None)
 
     def on_not_found(self, peer: PeerId, message: NotFound, now: float) -> list[Action]:
         """Ask another peer for what this one lacks."""
@@ -204,9 +208,10 @@ class Relay:
 
     def on_accepted(self, statement: Statement) -> None:
         """Queue a statement that the mempool took for every peer that does not know it; `flush` sends."""
+        leaf = statement.leaf
         for state in self._peers.values():
-            if statement.leaf not in state.known:
-                self._announce(state, statement.leaf)
+            if leaf not in state.known:
+                self._announce(state, leaf)
 
     def offer_again(self, leaves: Iterable[bytes]) -> None:
         """Queue leaves for every peer, whatever it is known to hold: it may have had no room for them."""
@@ -228,12 +233,12 @@ class Relay:
         return state is not None and bool(state.announce)
 
     def flush(self, peers: Collection[PeerId] | None = None) -> list[Action]:
-        """Send what is queued for some peers (default: all)."""
+        """Send what is queued for some peers (default: all) and still waits."""
         actions: list[Action] = []
         for peer, state in self._peers.items():
             if not state.announce or (peers is not None and peer not in peers):
                 continue
-            fresh = [leaf for leaf in state.announce if leaf not in state.known]
+            fresh = [leaf for leaf in state.announce if leaf not in state.known and self._waits(leaf)]
             state.announce.clear()
             for leaf in fresh:
                 self._note_known(state, leaf)

@@ -6,7 +6,7 @@ parsed before its size is known to be allowed.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, Final, cast
 
 from ...consensus.encoding import MAX_ITEMS_DEFAULT, pack, unpack
 from ...consensus.errors import DecodeError
@@ -14,6 +14,18 @@ from .faults import PeerFault, Reason
 from .fields import fields_of, put_fields, take_fields
 from .limits import MAX_DETAIL_BYTES, MAX_REASON_BYTES
 from .messages import BY_NUMBER, BY_TYPE, Disconnect, Message, MessageSpec
+
+
+def _bounds(message: type[Any]) -> tuple[int, int]:
+    fields = [field for _, field in fields_of(message)]
+    return (
+        max((MAX_ITEMS_DEFAULT, *(field.max_items for field in fields))),
+        1 + max((field.depth for field in fields), default=0),
+    )
+
+
+_BOUNDS: Final = {message: _bounds(message) for message in BY_TYPE}
+"""By type: the most elements that an array of its frames can have, and the most arrays in each other."""
 
 
 def encode(message: Message) -> bytes:
@@ -59,8 +71,7 @@ def frame_spec(frame: bytes) -> MessageSpec:
 
 def decode_fields(spec: MessageSpec, frame: bytes) -> Message:
     """Decode a frame that passed `frame_spec`; DecodeError when it is not the canonical form of its type."""
-    max_items = max((MAX_ITEMS_DEFAULT, *(field.max_items for _, field in fields_of(spec.message))))
-    depth = 1 + max((field.depth for _, field in fields_of(spec.message)), default=0)
+    max_items, depth = _BOUNDS[spec.message]
     value = unpack(frame[1:], max_bytes=spec.max_bytes, max_items=max_items, max_depth=depth)
     return cast("Message", take_fields(spec.message, value, spec.name))
 

@@ -20,6 +20,7 @@ import aiohttp
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from .codec import disconnect_frame
+from .deadline import Deadline
 from .faults import ConnectionClosed, PeerFault, PeerTimeout, Reason, WireError
 from .handshake import HandshakeResult
 from .limits import MAX_FRAME_BYTES, ConnectionLimits, Timeouts
@@ -34,6 +35,9 @@ MAX_WEBSOCKET_BYTES: Final = MAX_FRAME_BYTES + 1
 
 PROBE_POLL_SECONDS: Final = 0.05
 """A probe of a connection that is busy looks again this often, once its time would be over."""
+
+SURELY_WAITED_SECONDS: Final = 0.0002
+"""A frame that took longer to come was waited for, so that everybody else had a turn meanwhile."""
 
 _SEND_ERRORS: Final = (ConnectionError, aiohttp.ClientError)
 
@@ -75,11 +79,16 @@ class Connection:
         """How long this node waited for frames: a peer is not to blame for what this node did not read."""
         self._waited_before_ping = 0.0
         self._listens_since: float | None = None
+        self._last_wait_seconds = 0.0
         self._heard_frames = 0
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._failure: WireError | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[WireError] | None = None
+        """Of a peer that was silent."""
+        self._silence = Deadline(timeouts.idle_seconds, self._on_silence)
+        self._sending = Deadline(timeouts.send_seconds, self._on_stuck)
         self._tasks = (
             asyncio.create_task(self._write(), name="wire writer"),
             asyncio.create_task(self._keep_alive(), name="wire ping"),
@@ -147,17 +156,41 @@ class Connection:
             await asyncio.sleep(delay)
             self._check_open()
         frame = self.session.outgoing(message, time.monotonic())
+        if self._is_full_for(frame):
+            await self._wait_for_room(frame)
+        self._put(frame)
+
+    def offer(self, message: Message) -> bool:
+        """Queue a message if nothing has to be waited for; False, and nothing done, where `send` waits or raises."""
+        if self._failure is not None or self._queue:
+            return False
+        now = time.monotonic()
+        if self.session.send_delay_seconds(type(message), now):
+            return False
+        try:
+            frame = self.session.outgoing(message, now)
+        except ValueError:
+            return False
+        self._put(frame)
+        return True
+
+    def _put(self, frame: bytes) -> None:
+        self._queue.append(frame)
+        self._queued_bytes += len(frame)
+        self._work.set()
+
+    def _is_full_for(self, frame: bytes) -> bool:
+        return bool(self._queue) and self._queued_bytes + len(frame) > self._limits.send_queue_bytes
+
+    async def _wait_for_room(self, frame: bytes) -> None:
         try:
             async with asyncio.timeout(self._timeouts.send_seconds):
-                while self._queue and self._queued_bytes + len(frame) > self._limits.send_queue_bytes:
+                while self._is_full_for(frame):
                     self._room.clear()
                     await self._room.wait()
                     self._check_open()
         except TimeoutError:
             raise self._fail(self._slow_reader()) from None
-        self._queue.append(frame)
-        self._queued_bytes += len(frame)
-        self._work.set()
 
     async def probe(self, seconds: float) -> None:
         """Ask for a sign of life, and end the connection when none comes within some seconds of listening."""
@@ -189,26 +222,32 @@ class Connection:
             raise self._failure
 
     async def _read_frame(self) -> bytes:
-        # Frames that are here already are handed over without waiting: everybody else gets a turn between two of them.
-        await asyncio.sleep(0)
+        if self._last_wait_seconds < SURELY_WAITED_SECONDS:
+            # Frames that are here already are handed over without waiting: everybody else gets a turn between two.
+            await asyncio.sleep(0)
         self._check_open()
-        idle_seconds = self._timeouts.idle_seconds
         self._listens_since = waiting_since = time.monotonic()
+        self._silence.begin()
         try:
-            async with asyncio.timeout(idle_seconds):
-                received = await self._websocket.receive()
-            self._waited_seconds += time.monotonic() - waiting_since
+            received = await self._websocket.receive()
+            self._last_wait_seconds = time.monotonic() - waiting_since
+            self._waited_seconds += self._last_wait_seconds
             self._heard_frames += 1
-        except TimeoutError:
-            silent = PeerTimeout(
-                Reason.IDLE_TIMEOUT, f"expected a message within {idle_seconds:g} s, got none"
-            )
-            raise await self._end(silent) from None
         finally:
+            self._silence.end()
             self._listens_since = None
         if received.type is WSMsgType.BINARY:
             return bytes(received.data)
         raise await self._end(self._end_of(received))
+
+    def _on_stuck(self) -> None:
+        self._fail(self._slow_reader())
+
+    def _on_silence(self) -> None:
+        """Say goodbye; the reader sees the end, and says why."""
+        idle_seconds = self._timeouts.idle_seconds
+        silent = PeerTimeout(Reason.IDLE_TIMEOUT, f"expected a message within {idle_seconds:g} s, got none")
+        self._ending = asyncio.create_task(self._end(silent), name="wire silence")
 
     def _end_of(self, received: aiohttp.WSMessage) -> WireError:
         """Return what a WebSocket message that is no frame of ours means."""
@@ -246,15 +285,14 @@ class Connection:
                 await self._work.wait()
                 continue
             frame = self._queue[0]
+            self._sending.begin()  # its end cuts the socket, which ends the sending
             try:
-                async with asyncio.timeout(self._timeouts.send_seconds):
-                    await self._websocket.send_bytes(frame)
-            except TimeoutError:
-                self._fail(self._slow_reader())
-                return
+                await self._websocket.send_bytes(frame)
             except _SEND_ERRORS as error:
                 self._fail(ConnectionClosed(Reason.CONNECTION_LOST, f"the connection broke: {error}"))
                 return
+            finally:
+                self._sending.end()
             self._queue.popleft()
             self._queued_bytes -= len(frame)
             self._room.set()
@@ -325,8 +363,10 @@ class Connection:
             pass  # the cut below is the answer
         finally:
             self._cut()
+            self._silence.close()
             writer.cancel()
             await asyncio.wait(self._tasks)
+            self._sending.close()
             if self._release is not None:
                 await self._release()
         for task in self._tasks:

@@ -110,6 +110,28 @@ async def test_large_messages_pass_in_order_under_back_pressure(tmp_path: Path) 
     assert got == [Statements(statements=(statement,)) for statement in statements]
 
 
+async def test_a_message_is_offered_where_nothing_has_to_be_waited_for(tmp_path: Path) -> None:
+    failures = Failures()
+    async with listening(tmp_path, failures.serve) as listener:
+        connection = await connect("127.0.0.1", listener.port, local=local_node(2), timeouts=QUICK)
+        first, second = SendAnnouncements(high_bandwidth=True), Inventory(leaves=(LEAF,))
+        too_short = Inventory(leaves=(b"too short",))
+        assert not connection.offer(too_short), "`send` says why"
+        assert connection.offer(first)
+        assert not connection.offer(second), "one waits already"
+        await connection.send(second)
+        assert [await next_of(failures.messages), await next_of(failures.messages)] == [first, second]
+        assert connection.session.sent_bytes == {
+            "SendAnnouncements": len(encode(first)),
+            "Inventory": len(encode(second)),
+        }, "what was refused does not count"
+        while connection.session._sends[SendAnnouncements].take(0.0):
+            pass
+        assert not connection.offer(first), "its pace is used up"
+        await connection.close()
+        assert not connection.offer(second), "it is closed"
+
+
 async def test_pings_are_sent_and_answered(tmp_path: Path) -> None:
     failures = Failures()
     often = dataclasses.replace(QUICK, ping_interval_seconds=0.05)

@@ -28,6 +28,7 @@ from facechain.node.wire.messages import (
     Headers,
     Inventory,
     Leaves,
+    Message,
     Missing,
     NotFound,
     Ping,
@@ -35,6 +36,7 @@ from facechain.node.wire.messages import (
     Status,
 )
 from support.chain import SUBMITTER, ChainBuilder, make_genesis
+from support.deadline import eventually
 from support.live import LiveNode, live_node
 from support.peer import announcement, gone, offer, peer_of, receive
 
@@ -264,6 +266,35 @@ async def test_stopping_says_goodbye_and_takes_no_more(node: LiveNode, genesis: 
         assert not node.node.hub._closing
     async with peer_of(node, genesis, "late") as late:
         assert (await gone(late)).reason == "shutdown"
+
+
+async def test_a_link_with_nothing_to_send_hands_small_messages_on_and_keeps_their_order(
+    node: LiveNode, genesis: Genesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with peer_of(node, genesis) as peer:
+        await receive(peer, Status)
+        (link,) = node.node.hub.links.values()
+        await eventually(lambda: link._is_idle, seconds=10.0, what="an outbox that was sent")
+        offered: list[Message] = []
+        passed_on = link.connection.offer
+
+        def watched(message: Message) -> bool:
+            offered.append(message)
+            return passed_on(message)
+
+        monkeypatch.setattr(link.connection, "offer", watched)
+        large = Inventory(leaves=(bytes(32),) * 4_000)
+        assert link.queue(large)
+        assert offered == [], "a large one is encoded in a turn of its own"
+        assert await receive(peer, Inventory) == large
+        await eventually(
+            lambda: link._is_idle and not link.connection._queue, seconds=10.0, what="it was sent"
+        )
+        small = [Inventory(leaves=(bytes(32),) * number) for number in range(5)]
+        for message in small:
+            assert link.queue(message)
+        assert offered == small[:2], "the first one is in the way of the second, and that one of the others"
+        assert [await receive(peer, Inventory) for _ in small] == small
 
 
 async def test_an_outbox_is_bounded_by_messages_and_bytes(node: LiveNode, genesis: Genesis) -> None:

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from facechain.consensus.statement import Statement
 from facechain.node import hub_work
 from facechain.node.hub import PeerHub
 from facechain.node.hub_work import TOLD_AT_ONCE
@@ -18,7 +19,7 @@ from support.chain import SUBMITTER, make_stage, seed
 from support.lone_node import LoneNode
 from support.peer_books import make_book
 
-PEERS = 2 * TOLD_AT_ONCE + 2
+PEERS = 3 * TOLD_AT_ONCE
 
 
 @dataclass
@@ -40,11 +41,23 @@ class Crowd:
 
     def __init__(self, node: LoneNode) -> None:
         door = PeerDoor(book=make_book(), bans=BanList(), clock_ms=node.now_ms, max_inbound=PEERS)
+        self.node = node
         self.hub = PeerHub(runner=node.runner, door=door, clock_ms=node.now_ms, own_key=seed("own"))
         self.readers = {number: Reader(number) for number in range(1, PEERS + 1)}
         self.hub.links.update(cast("dict[int, PeerLink]", self.readers))
         for number in self.readers:
             self.hub.relay.on_connected(number, ())
+
+    async def fresh(self, name: str) -> list[Statement]:
+        """Return a statement that is in the mempool since now."""
+        statement = self.node.sign(SUBMITTER, make_stage(name=name))
+        await self.node.submit([statement])
+        return [statement]
+
+    def say(self, statement: Statement, *peers: int) -> None:
+        """Have peers announce a statement."""
+        for number in peers:
+            self.hub.relay.on_inventory(number, Inventory(leaves=(statement.leaf,)), 0.0)
 
     def told(self) -> set[int]:
         """Return who was told something, and forget it."""
@@ -59,39 +72,64 @@ async def test_all_peers_are_told_in_turn(monkeypatch: pytest.MonkeyPatch) -> No
     async with LoneNode() as node:
         crowd = Crowd(node)
         work = crowd.hub.work
-        work.announce_statements([node.sign(SUBMITTER, make_stage(name="first"))])
-        assert crowd.told() == {1, 2, 3, 4}
+        work.announce_statements(await crowd.fresh("first"))
+        assert crowd.told() == {1, 2}
         work.announce_statements([])
-        assert crowd.told() == {5, 6, 7, 8}
-        work.announce_statements([node.sign(SUBMITTER, make_stage(name="second"))])
-        assert crowd.told() == {9, 10, 1, 2}
-        for _ in range(3):
+        assert crowd.told() == {3, 4}
+        work.announce_statements(await crowd.fresh("second"))
+        assert crowd.told() == {5, 6}
+        for _ in range(4):
             work.announce_statements([])
-        assert crowd.told() == {3, 4, 5, 6, 7, 8}
+        assert crowd.told() == {1, 2, 3, 4}
+
+
+async def test_of_many_peers_more_are_told_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_work, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(hub_work, "TOLD_SHARE", 2)
+    async with LoneNode() as node:
+        crowd = Crowd(node)
+        crowd.hub.work.announce_statements(await crowd.fresh("first"))
+        assert crowd.told() == {1, 2, 3}
 
 
 async def test_peers_that_tell_first_or_are_busy_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_work, "FLUSH_SECONDS", 0.0)
     async with LoneNode() as node:
         crowd = Crowd(node)
-        statement = node.sign(SUBMITTER, make_stage(name="first"))
-        await node.submit([statement])
+        (statement,) = await crowd.fresh("first")
         crowd.hub.relay.on_accepted(statement)
-        for number in (1, 3, 5):
-            crowd.hub.relay.on_inventory(number, Inventory(leaves=(statement.leaf,)), 0.0)
+        crowd.say(statement, 1, 3)
         crowd.readers[2].is_busy = True
         crowd.hub.work.announce_statements([])
-        assert crowd.told() == {4, 6, 7, 8}
+        assert crowd.told() == {4, 5}
         crowd.readers[2].is_busy = False
         crowd.hub.work.announce_statements([])
-        assert crowd.told() == {9, 10, 2}
+        assert crowd.told() == {6, 2}
 
 
 async def test_news_that_come_fast_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_work, "FLUSH_SECONDS", 3_600.0)
     async with LoneNode() as node:
         crowd = Crowd(node)
-        crowd.hub.work.announce_statements([node.sign(SUBMITTER, make_stage(name="first"))])
-        assert crowd.told() == {1, 2, 3, 4}
-        crowd.hub.work.announce_statements([node.sign(SUBMITTER, make_stage(name="second"))])
+        crowd.hub.work.announce_statements(await crowd.fresh("first"))
+        assert crowd.told() == {1, 2}
+        crowd.hub.work.announce_statements(await crowd.fresh("second"))
         assert crowd.told() == set()
+
+
+async def test_what_a_block_took_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_work, "FLUSH_SECONDS", 0.0)
+    async with LoneNode() as node:
+        crowd = Crowd(node)
+        (sealed,) = await crowd.fresh("first")
+        crowd.hub.relay.on_accepted(sealed)
+        crowd.say(sealed, 3, 4, 5, 6)
+        await node.seal()
+        assert sealed.leaf not in node.runner.mempool.pool
+        (waiting,) = await crowd.fresh("second")
+        crowd.hub.relay.on_accepted(waiting)
+        crowd.say(waiting, 1)
+        crowd.hub.work.announce_statements([])
+        told = {number: reader.told for number, reader in crowd.readers.items() if reader.told}
+        news = [Inventory(leaves=(waiting.leaf,))]
+        assert told == {2: news, 3: news}, "a peer for which there was old news only takes nobody's turn"
