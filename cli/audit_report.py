@@ -45,6 +45,8 @@ def headline(audit: Audit) -> str:
     story = None if claim is None else claim.story
     if story is not None and (story.retracted_height or story.record_retractions):
         text += "; RETRACTED"
+    for stage_type in () if story is None else story.retracted_stage_types:
+        text += f"; RETRACTED {stage_type.label.upper()} STAGE"
     if story is not None and story.disputed_since is not None:
         text += "; DISPUTED KEY"
     return text
@@ -157,6 +159,7 @@ def _stage_json(fact: StageFact | None) -> dict[str, Any] | None:
         "name": fact.stage.name,
         "artifact": fact.stage.artifact.hex(),
         "details": dict(fact.stage.details),
+        "retractions": [{"author": author.hex(), "reason": reason} for author, reason in fact.retractions],
     }
 
 
@@ -231,14 +234,17 @@ def _story_rows(story: Story, *, trust: str) -> Iterator[tuple[str, object]]:
     yield "what", f"record {story.record_index} of {header.record_count} in batch {story.batch.hex()}"
     yield "image", f"{header.width} x {header.height}, pixel hash {record.pixel_hash.hex()}"
     yield "cluster", NONE if record.cluster == NO_CLUSTER else record.cluster
-    yield "model", _stage_line(story.model)
+    yield "model", _stage_line(story.model, story.author)
     for name, kind in (("training data", StageType.DATASET), ("privacy", StageType.PRIVACY)):
         found = story.of_type(kind)
         for fact in found:
-            yield name, _stage_line(fact)
+            yield name, _stage_line(fact, story.author)
         if not found:
             yield name, "no record"
-    yield "release filter", "filter: none" if story.filter is None else _stage_line(story.filter)
+    yield (
+        "release filter",
+        "filter: none" if story.filter is None else _stage_line(story.filter, story.author),
+    )
     yield "block", f"{story.height} {story.block_hash.hex()}"
     yield "confirmations", f"{story.confirmations}, as of block {story.tip_height}"
     covered = f"height {story.checkpoint_height}, covers it" if _is_covered(story) else "none covers it yet"
@@ -250,11 +256,14 @@ def _story_rows(story: Story, *, trust: str) -> Iterator[tuple[str, object]]:
     yield "network", f"{story.network_name} {story.network_id.hex()} ({trust})"
 
 
-def _stage_line(fact: StageFact | None) -> str:
+def _stage_line(fact: StageFact | None, author: bytes) -> str:
     if fact is None:
         return NONE
     details = ", ".join(f"{key} {value}" for key, value in fact.stage.details)
-    return f"{fact.stage.name} ({details})" if details else fact.stage.name
+    line = f"{fact.stage.name} ({details})" if details else fact.stage.name
+    if fact.author != author:
+        line += f", said by {fact.author.hex()}"
+    return "; ".join((line, *(f"RETRACTED: {reason} ({by.hex()})" for by, reason in fact.retractions)))
 
 
 def _retracted(story: Story) -> str:

@@ -166,9 +166,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = facechain.main(args=given, prog_name="facechain", standalone_mode=False)
     except SystemExit as leaving:
-        if (
-            leaving.code == 1
-        ):  # click's way to say that whoever read the output went away; 1 is "not found" here
+        if leaving.code == 1:  # so click says that whoever read the output went away; here 1 is "not found"
             return ExitCode.BROKEN_PIPE
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - this is the one place that catches all

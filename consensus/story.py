@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from .evidence import Evidence
 from .kinds import StageType
@@ -19,6 +20,9 @@ from .state import RoleEntry, StageEntry
 from .statement import ABSENT, BatchHeader, Statement
 from .validation import median_time_past
 
+MEASUREMENTS: Final = frozenset({StageType.PRIVACY, StageType.EVALUATION})
+"""Stages about a model: they name it, nothing names them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageFact:
@@ -27,6 +31,8 @@ class StageFact:
     id: bytes
     author: bytes
     stage: Stage
+    retractions: tuple[tuple[bytes, str], ...]
+    """(author, reason) of withdrawals of this stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +68,7 @@ class Story:
     disputed_since: int | None
     """Height from which the author's key is disputed, when the image is not older."""
     attestations: tuple[bytes, ...]
-    """Authors who say that they rendered this image again."""
+    """Authors who say that they rendered this image again, each once."""
 
     def stage(self, reference: bytes) -> StageFact | None:
         """Return a stage by statement id."""
@@ -77,6 +83,11 @@ class Story:
     def filter(self) -> StageFact | None:
         """The filter stage that the batch names; None means ``filter: none``."""
         return None if self.header.filter == ABSENT else self.stage(self.header.filter)
+
+    @property
+    def retracted_stage_types(self) -> tuple[StageType, ...]:
+        """Types of the stages that were withdrawn, each once."""
+        return tuple(dict.fromkeys(fact.stage.stage_type for fact in self.stages if fact.retractions))
 
     def of_type(self, stage_type: StageType) -> tuple[StageFact, ...]:
         """Return the stages of a type."""
@@ -110,11 +121,11 @@ def tell_story(evidence: Evidence) -> Story:
         tip_hash=evidence.anchor.hash,
         confirmations=evidence.anchor.height - block.height + 1,
         checkpoint_height=None if checkpoint is None else read_checkpoint(checkpoint)[0],
-        stages=tuple(_stages(evidence)),
+        stages=tuple(_stages(evidence, header.batch)),
         retracted_height=0 if entry is None else entry.retracted_height,
-        record_retractions=tuple(_retractions(evidence)),
+        record_retractions=_retractions(evidence, statement.id, evidence.record.index),
         disputed_since=_disputed_since(evidence),
-        attestations=tuple(_attestations(evidence)),
+        attestations=tuple(dict.fromkeys(_attestations(evidence))),
     )
 
 
@@ -122,22 +133,40 @@ def _others(evidence: Evidence) -> Iterator[Statement]:
     return (proof.statement for proof in evidence.statements)
 
 
-def _stages(evidence: Evidence) -> Iterator[StageFact]:
+def _stages(evidence: Evidence, batch: BatchHeader) -> Iterator[StageFact]:
+    """Stages that the batch names, what they were made from, and measurements of its model, each once.
+
+    Whoever hands out evidence may put any stage of the chain into it: those of other models are passed over.
+    """
+    told: dict[bytes, tuple[bytes, Stage]] = {}
     for statement in _others(evidence):
         payload = statement.decode_payload()
         if isinstance(payload, Stage):
-            yield StageFact(id=statement.id, author=statement.author, stage=payload)
+            told[statement.id] = (statement.author, payload)
+    belonging = {batch.model, batch.clustering, batch.filter} - {ABSENT}
+    waiting = list(belonging)
+    while waiting:
+        fact = told.get(waiting.pop())
+        found = set() if fact is None else set(fact[1].inputs) - belonging
+        belonging |= found
+        waiting += found
+    for identity, (author, stage) in told.items():
+        is_measurement = stage.stage_type in MEASUREMENTS and batch.model in stage.inputs
+        if identity in belonging or is_measurement:
+            yield StageFact(
+                id=identity, author=author, stage=stage, retractions=_retractions(evidence, identity, None)
+            )
 
 
-def _retractions(evidence: Evidence) -> Iterator[tuple[bytes, str]]:
-    for statement in _others(evidence):
-        payload = statement.decode_payload()
-        if (
-            isinstance(payload, Retract)
-            and payload.target == evidence.batch.statement.id
-            and payload.record == evidence.record.index
-        ):
-            yield statement.author, payload.reason
+def _retractions(evidence: Evidence, target: bytes, record: int | None) -> tuple[tuple[bytes, str], ...]:
+    """Return who withdrew a statement, or one record of it, and why, each once."""
+    found = (
+        (statement.author, payload.reason)
+        for statement in _others(evidence)
+        if isinstance(payload := statement.decode_payload(), Retract)
+        and (payload.target, payload.record) == (target, record)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _attestations(evidence: Evidence) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ receives the evidence checks it (`consensus.proofs`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from ..consensus import merkle
 from ..consensus.block import Body, Header, SealedHeader
@@ -20,7 +21,7 @@ from ..consensus.evidence import (
     RecordProof,
     StatementProof,
 )
-from ..consensus.kinds import PERMISSIONS, SEALING_ROLE, Kind, StageType
+from ..consensus.kinds import PERMISSIONS, SEALING_ROLE, Kind
 from ..consensus.kv import Bucket
 from ..consensus.params import MEDIAN_TIME_SPAN
 from ..consensus.payloads import ImageBatch, Stage
@@ -28,12 +29,10 @@ from ..consensus.proofs import read_checkpoint
 from ..consensus.state import CHECKPOINT_KEY, prove_entry, prove_history, role_key, sub_roots
 from ..consensus.state_proof import EntryProof
 from ..consensus.statement import ABSENT, Statement
+from ..consensus.story import MEASUREMENTS
 from .chain_index import ChainReader, Place, RecordPlace
 from .meta_keys import GENESIS_KEY
 from .store.schema import Table
-
-MEASUREMENTS = frozenset({StageType.PRIVACY, StageType.EVALUATION})
-"""Stages about a model: they name it, nothing names them."""
 
 REFERENCES_MAX = 256
 """Statements that name a batch or a model and are looked at."""
@@ -187,14 +186,22 @@ class _Collector:
         named = [] if header is None else [header.model, header.clustering, header.filter]
         stages = list(self._find(reference for reference in named if reference != ABSENT))
         yield from stages
-        yield from self._naming(batch.id, Kind.RETRACT)
-        if header is not None and header.model != ABSENT:
-            for place, statement in self._naming(header.model, Kind.STAGE):
-                payload = statement.decode_payload()
-                if isinstance(payload, Stage) and payload.stage_type in MEASUREMENTS:
-                    yield place, statement
-        yield from self._inputs(statement for _, statement in stages)
+        for identity in (batch.id, *(stage.id for _, stage in stages)):
+            yield from self._naming(identity, Kind.RETRACT)
+        model = ABSENT if header is None else header.model
+        measured = list(islice(self._measurements(model), MAX_STATEMENTS))
+        inputs = list(self._inputs(statement for _, statement in stages))
+        yield from measured
+        yield from inputs
+        for _, stage in (*measured, *inputs):
+            yield from self._naming(stage.id, Kind.RETRACT)
         yield from self._naming(batch.id, Kind.ATTESTATION)
+
+    def _measurements(self, model: bytes) -> Iterator[tuple[Place, Statement]]:
+        for place, statement in () if model == ABSENT else self._naming(model, Kind.STAGE):
+            payload = statement.decode_payload()
+            if isinstance(payload, Stage) and payload.stage_type in MEASUREMENTS:
+                yield place, statement
 
     def _find(self, ids: Iterator[bytes]) -> Iterator[tuple[Place, Statement]]:
         for wanted in ids:

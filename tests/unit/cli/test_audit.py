@@ -17,7 +17,7 @@ from facechain.consensus.evidence import Evidence
 from facechain.consensus.kinds import Role, RoleAction, StageType
 from facechain.consensus.payloads import Attestation, Retract, RoleProposal
 from support.api_thread import ApiThread
-from support.chain import ADMIN, SUBMITTER, make_genesis, make_stage
+from support.chain import ADMIN, PRODUCER, SUBMITTER, make_genesis, make_stage
 from support.pictures import altered, make_picture, picture_batch
 
 PICTURES = [make_picture(number) for number in range(4)]
@@ -184,6 +184,25 @@ def test_the_story_is_told_whole(node: ApiThread) -> None:
     assert "RETRACTED; DISPUTED KEY" in page
     assert "the whole batch, at height" in page
     assert "from height 1" in page
+
+
+def test_a_withdrawn_model_and_the_words_of_others_are_told(node: ApiThread) -> None:
+    found = by_hash(node, PICTURES[0].pixel_hash).claims[0].story
+    assert found is not None
+    assert found.model is not None
+    put(node, make_stage(StageType.PRIVACY, found.model.id, name="leaks"), PRODUCER)
+    put(node, Retract(target=found.model.id, record=None, reason="knows its training data"))
+    audit = by_hash(node, PICTURES[0].pixel_hash)
+    reason = {"author": SUBMITTER.public.hex(), "reason": "knows its training data"}
+    content = audit_json(audit)["claims"][0]["story"]
+    assert content["model"]["retractions"] == [reason]
+    assert [stage["retractions"] for stage in content["stages"]] == [[reason], [], [], []]
+    lines = audit_lines(audit)
+    assert lines[0].endswith("registered, verified; RETRACTED TRAINING STAGE")
+    page = "\n".join(lines)
+    assert f"a model (steps 9); RETRACTED: knows its training data ({SUBMITTER.public.hex()})" in page
+    assert f"leaks, said by {PRODUCER.public.hex()}" in page
+    assert "no differential privacy\n" in page
 
 
 def test_files_that_cannot_be_registered_still_have_a_look(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from facechain.consensus.proofs import verify_evidence
 from facechain.consensus.records import Record
 from facechain.consensus.statement import ABSENT
 from facechain.consensus.story import Story, tell_story
-from facechain.node.evidence import build_evidence
-from support.chain import ADMIN, PRODUCER, SUBMITTER
+from facechain.node.evidence import _Collector, build_evidence
+from support.chain import ADMIN, PRODUCER, SUBMITTER, make_stage
 from support.registry import Registered, make_png, register
 from support.statements import revoke
 
@@ -96,6 +96,63 @@ def test_story_lists_the_stages_that_lead_to_the_image() -> None:
     assert [fact.id for fact in told.of_type(StageType.DATASET)] == [by_type[StageType.DATASET]]
     assert told.of_type(StageType.PRIVACY) == ()
     assert told.stage(ABSENT) is None
+
+
+def test_stages_of_other_models_are_passed_over() -> None:
+    """Whoever hands out evidence may add any stage of the chain, which is signed and in a block."""
+    registered = register(FILES)
+    builder, training = registered.builder, registered.stages[StageType.TRAINING].id
+    other = builder.statement(PRODUCER, make_stage(StageType.TRAINING, name="another model"))
+    registered.mine([other])
+    measured = builder.statement(PRODUCER, make_stage(StageType.PRIVACY, other.id, name="another's privacy"))
+    data = builder.statement(PRODUCER, make_stage(StageType.DATASET, training, name="data of nobody"))
+    about = builder.statement(PRODUCER, make_stage(StageType.PRIVACY, training, name="this model's privacy"))
+    registered.mine([measured, data, about])
+    with registered.chain.snapshot() as chain:
+        collector = _Collector(chain)
+        (place,) = chain.claims_of_pixels(pixels_of(registered), limit=9)
+        good = collector.collect(place)
+        added = []
+        for statement in (other, measured, data):
+            at = chain.place_of(statement.id)
+            assert at is not None
+            added.append(collector._proof(at, statement))
+        evidence = replace(
+            good, statements=(*good.statements, *added), blocks=tuple(collector.blocks.values())
+        )
+    assert verify_evidence(evidence, network_id=registered.chain.network_id).is_verified
+    told = tell_story(evidence)
+    assert told.stages == tell_story(good).stages
+    (privacy,) = told.of_type(StageType.PRIVACY)
+    assert (privacy.stage.name, privacy.author) == ("this model's privacy", PRODUCER.public)
+
+
+def test_what_stands_twice_in_evidence_is_told_once() -> None:
+    evidence = evidence_of(eventful())
+    twice = replace(evidence, statements=evidence.statements * 2)
+    assert verify_evidence(twice, network_id=eventful().chain.network_id).is_verified
+    assert tell_story(twice) == story()
+
+
+def test_withdrawn_stages_are_told_with_the_reason() -> None:
+    registered = register(FILES)
+    builder, stages = registered.builder, registered.stages
+    measured = builder.statement(SUBMITTER, make_stage(StageType.PRIVACY, stages[StageType.TRAINING].id))
+    registered.mine([measured])
+    withdrawn = (stages[StageType.TRAINING].id, stages[StageType.DATASET].id, measured.id)
+    registered.mine(
+        [
+            builder.statement(ADMIN, Retract(target=target, record=None, reason=f"reason {number}"))
+            for number, target in enumerate(withdrawn)
+        ]
+    )
+    told = tell_story(evidence_of(registered))
+    assert {fact.id: fact.retractions for fact in told.stages if fact.retractions} == {
+        target: ((ADMIN.public, f"reason {number}"),) for number, target in enumerate(withdrawn)
+    }
+    assert set(told.retracted_stage_types) == {StageType.TRAINING, StageType.DATASET, StageType.PRIVACY}
+    assert (told.retracted_height, told.record_retractions) == (0, ())
+    assert story().retracted_stage_types == ()
 
 
 def test_story_tells_what_happened_since() -> None:
