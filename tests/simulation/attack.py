@@ -56,8 +56,11 @@ class Attack:
     def knows_parent(self) -> bool:
         """Tell whether the victim judges what the attacker builds: it knows the tip below, and cares for that much work.
 
-        Headers of branches with too little work are passed over unread, which is nobody's offence.
+        Headers of branches with too little work are passed over unread, and of versions that the victim does not know
+        as well, which is nobody's offence.
         """
+        if self.hostile.chain.version not in self.victim.versions:
+            return False
         tip = self.victim.chain.tree.get(self.hostile.chain.tree.tip.hash)
         return tip is not None and tip.chainwork >= self.victim.sync.headers.worth_storing()
 

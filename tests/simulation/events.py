@@ -44,6 +44,7 @@ class Scheduler:
         """The process that runs at this moment."""
         self.random = random.Random(seed)
         self.events = 0
+        self._seed = seed
         self._sink = sink
         self._hash = hashlib.sha256()
         self._order = count()
@@ -76,6 +77,10 @@ class Scheduler:
     def exponential(self, mean: float) -> float:
         """Draw the time until something that happens every `mean` seconds."""
         return self.random.expovariate(1 / mean)
+
+    def aside(self, name: str) -> random.Random:
+        """Return a source of its own for what not every run has, so that all other draws stay as they are."""
+        return random.Random(f"{self._seed} {name}")
 
     def note(self, what: str, *details: object) -> None:
         """Write one line of the trace."""

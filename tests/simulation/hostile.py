@@ -29,6 +29,7 @@ from .ambient import START_MS
 from .events import Violation
 from .links import Host, Side
 from .nodes import SimNode
+from .versions import KNOWN
 
 if TYPE_CHECKING:
     from .attack import Attack
@@ -50,7 +51,7 @@ class Hostile(Host):
         self.mining_key = mining_key
         self.author = LedgerKey.from_seed(author_seed)
         self.author_seed = author_seed
-        self.chain = ChainState.open(MemoryStore.open(), world.genesis)
+        self.chain = ChainState.open(MemoryStore.open(), world.genesis, versions=KNOWN)
         self.visits: dict[Side, Attack] = {}
         self.twins: dict[bytes, Block] = {}
         """Blocks of which it sealed two at one height."""

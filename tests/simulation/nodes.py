@@ -20,6 +20,7 @@ from facechain.consensus.chain import UNLIMITED_REORG
 from facechain.consensus.errors import ConsensusError, RuleViolation, Temporary
 from facechain.consensus.signing import LedgerKey, NodeKey
 from facechain.consensus.statement import Statement
+from facechain.consensus.upgrade import UpgradeNeeded
 from facechain.node.chain_update import ChainUpdate
 from facechain.node.chainstate import ChainPolicy, ChainState
 from facechain.node.config import NodeConfig
@@ -42,6 +43,7 @@ from .events import MS, Violation
 from .links import Crash, Endpoint, Host, Side
 from .process import ProcessLoop
 from .sockets import PORT, SimListener, SimSocket
+from .versions import KNOWN
 
 if TYPE_CHECKING:
     from .world import World
@@ -74,12 +76,15 @@ class SimNode(Host):
         manual: Sequence[Endpoint],
         max_reorg: int,
         wire_version: int,
+        versions: frozenset[int] = KNOWN,
     ) -> None:
+        """`versions` of the protocol are those that its release knows."""
         endpoint, identity = (f"10.{number}.0.1", PORT), NodeKey.from_seed(seed(f"node {number}"))
         super().__init__(world.events, f"n{number}", endpoint, identity.public)
         self.world = world
         self.mining_key = mining_key
         self.wire_version = wire_version
+        self.versions = versions
         self.max_reorg = max_reorg
         self.disk_seconds = DISK_SECONDS
         self.disk_is_full = False
@@ -194,7 +199,7 @@ class SimNode(Host):
         self.loop = ProcessLoop(self, work_seconds=self._work_seconds)
         self._loops.append(self.loop)
         try:
-            chain = ChainState.open(self.store, self.world.genesis, self._policy())
+            chain = ChainState.open(self.store, self.world.genesis, self._policy(), versions=self.versions)
             self.node = Node(self._config, self._keys, self.store, chain)
         except StoreError as error:
             if not self.disk_is_full:
@@ -208,6 +213,10 @@ class SimNode(Host):
         self._stop = asyncio.Event()
         self.events.note("start", self.name, self.tip.hex()[:16], len(self.mempool.pool))
         self.world.on_tip(self)
+        needed = chain.upgrade_needed()
+        if needed is not None:  # as `Node.open` does
+            self._on_outdated(needed)
+            return
         self.world.network.on_start(self)
         self.loop.create_task(self.node.run(self._stop), name="node").add_done_callback(
             partial(self._on_ended, self.life)
@@ -224,9 +233,27 @@ class SimNode(Host):
         if life != self.life:
             return
         error = None if task.cancelled() else task.exception()
+        if isinstance(error, UpgradeNeeded):
+            self._on_outdated(error)
+            return
         if error is not None or not self._stop.is_set():
             self.events.fail(Violation(f"{self.name} ended by itself: {error!r}"))
         self.kill(silent=True)
+
+    def _on_outdated(self, needed: UpgradeNeeded) -> None:
+        """This release goes no further."""
+        self.world.oracle.versions.on_stop(self, needed)
+        self.events.note("outdated", self.name, needed.version, needed.height)
+        self.kill(silent=True)
+        self.world.on_outdated(self, needed)
+
+    def install(self, versions: frozenset[int]) -> None:
+        """Let the operator install another release, which is not started here."""
+        if versions == self.versions:
+            return
+        if self.up:
+            self.kill(silent=False)
+        self.versions = versions
 
     def kill(self, *, silent: bool) -> None:
         """End the process at once: what was not committed is gone."""
@@ -375,8 +402,9 @@ class SimNode(Host):
     async def _mine_one(self, key: LedgerKey) -> None:
         try:
             block = await self._make_block(key)
-        except (StoreError, RuleViolation) as error:
-            self.events.note("no template", self.name, error.code)  # the disk fails, or the key was revoked
+        except (StoreError, RuleViolation, UpgradeNeeded) as error:
+            # The disk fails, the key was revoked, or the node is about to stop.
+            self.events.note("no template", self.name, error.code)
             return
         if block is None:
             return

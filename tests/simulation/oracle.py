@@ -23,6 +23,7 @@ from support.reference import Reference, Rejected
 
 from .events import Violation
 from .nodes import SimNode
+from .versions import KNOWN, VersionCheck
 
 OWN_TABLES: Final = frozenset(
     {
@@ -44,11 +45,14 @@ class Oracle:
     """See the module's text."""
 
     def __init__(self, genesis: Genesis) -> None:
-        root = Reference(genesis.encode())
+        root = Reference(genesis.encode(), KNOWN)
         self._genesis = genesis
         self._chains: dict[bytes, Reference] = {root.tip_hash: root}
         self._kept: dict[str, tuple[int, bytes]] = {}
         """Highest checkpoint that ever held on each node's chain."""
+        self.versions = VersionCheck(lambda tip, height: self._chains[tip].state.version(height))
+        self.upgrades = 0
+        """Blocks that were the first of their version on some chain."""
 
     @property
     def blocks(self) -> int:
@@ -60,6 +64,7 @@ class Oracle:
         with node.aside():
             self._check_line(node)
         self._check_checkpoint(node)
+        self.versions.on_tip(node)
 
     def _check_line(self, node: SimNode) -> None:
         new = []
@@ -78,6 +83,7 @@ class Oracle:
                 raise Violation(f"{node.name} took the invalid block {item.hash.hex()}: {error}") from error
             if chain.chainwork != item.chainwork:
                 raise Violation(f"{node.name} counts work {item.chainwork}, expected {chain.chainwork}")
+            self.upgrades += chain.headers[-1].version != chain.headers[-2].version
             self._chains[item.hash] = chain
 
     def _check_checkpoint(self, node: SimNode) -> None:
@@ -134,7 +140,7 @@ class Oracle:
     def replay(self, node: SimNode) -> str:
         """Return the state hash of a fresh node that is given nothing but a node's active chain."""
         with MemoryStore.open() as store:
-            fresh = ChainState.open(store, self._genesis)
+            fresh = ChainState.open(store, self._genesis, versions=KNOWN)
             for item in node.chain.tree.active[1:]:
                 block = node.chain.block(item.hash)
                 if block is None or fresh.accept_block(block, now_ms=2 * item.time_ms).refused:

@@ -7,7 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from facechain.consensus.kinds import Role
-from facechain.consensus.payloads import AnyPayload, Cancel, Checkpoint, RoleApproval, RoleProposal
+from facechain.consensus.payloads import (
+    AnyPayload,
+    Cancel,
+    Checkpoint,
+    ProtocolUpgrade,
+    RoleApproval,
+    RoleProposal,
+)
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import BatchHeader, Statement, sign_statement
 from facechain.node.mempool import Submission
@@ -15,6 +22,7 @@ from support.chain import KIND_OF, make_batch
 from support.statements import grant, revoke
 
 from .nodes import SimNode
+from .versions import AHEAD_BLOCKS, NEWEST, SCHEDULE_SHARE
 
 if TYPE_CHECKING:
     from .world import World
@@ -132,7 +140,7 @@ class Promises:
 
 
 class Administrators:
-    """Two of a quorum of two: they vouch for blocks, and take roles and give them back.
+    """Two of a quorum of two: they vouch for blocks, take roles and give them back, and schedule protocol versions.
 
     They never vouch for two branches: each block stands on the one before.
     """
@@ -156,7 +164,9 @@ class Administrators:
         if not running or not self._world.storm:
             return
         node = draw.choice(running)
-        if draw.random() < 0.5:
+        if self._world.shape.schedules_versions and draw.random() < SCHEDULE_SHARE:
+            self._schedule(node)
+        elif draw.random() < 0.5:
             self._vouch(node)
         else:
             self._change(node)
@@ -197,6 +207,19 @@ class Administrators:
         self._world.events.note("role", node.name, payload.action.name, role.name, key.public.hex()[:16])
         proposal = self._say(node, self._keys[0], payload)
         self._later(self._keys[1], RoleApproval(proposal=proposal.id))
+
+    def _schedule(self, node: SimNode) -> None:
+        """Ask for a later version, or for the one in force, which takes back what is scheduled."""
+        draw, height = self._world.events.random, node.chain.tree.tip.height + 1
+        schedule = node.chain.schedule
+        in_force = schedule.version_at(height)
+        version = min(in_force + draw.choice((0, 1, 1, 2)), NEWEST)
+        if version == in_force and schedule.pending_at(height) is None:
+            return
+        payload = ProtocolUpgrade(version=version, activation_height=height + draw.randint(*AHEAD_BLOCKS))
+        self._world.events.note("schedule", node.name, version, payload.activation_height)
+        self._say(node, self._keys[0], payload)
+        self._later(self._keys[1], payload)
 
     def _later(self, key: LedgerKey, payload: AnyPayload) -> None:
         def again() -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from facechain.consensus.chain import UNLIMITED_REORG, BlockTree
 from facechain.consensus.statement import Statement
+from facechain.consensus.upgrade import Schedule
 from facechain.node.address_gossip import AddressGossip
 from facechain.node.chain_runner import ChainRunner
+from facechain.node.chainstate import ChainState
 from facechain.node.hub import PeerHub
 from facechain.node.hub_work import HubWork
 from facechain.node.mempool import DurableMempool
@@ -81,6 +83,11 @@ def first_branch(self: BlockTree, **limits: Any) -> Any:
     return found if found is not None and self.fork_point(found) is self.tip else None
 
 
+def version_before(self: Schedule, _height: int) -> int:
+    """Stay with the version that was in force when the administrators decided."""
+    return self.version
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
     """A fault, and what is said of it."""
@@ -94,10 +101,29 @@ class Planted:
     attack: type[Attack] | None = None
     fault: str = ""
     """The only thing that goes wrong besides; else everything does."""
-    shape: Shape = SHAPE
+    shape: Shape | None = None
+    """None: a run like all others, with attackers when there is an attack."""
 
 
 HOSTILE: Final = replace(SHAPE, hostile=2)
+
+
+UPGRADED: Final = replace(SHAPE, storm_seconds=900, administered_seconds=15, schedules_versions=True)
+
+
+def astray(name: str, by: Callable[..., Any], told: str, **shape: float) -> Planted:
+    """Return a node that chooses its branch in another way, in a network that is parted now and then."""
+    return Planted(
+        name=name,
+        where=BlockTree,
+        what="best_candidate",
+        by=by,
+        told=told,
+        fault="partition",
+        shape=replace(SHAPE, **shape),  # type: ignore[arg-type]
+    )
+
+
 PLANTED: Final = (
     Planted(
         name="signatures-are-not-checked",
@@ -106,7 +132,6 @@ PLANTED: Final = (
         by=lambda *_: True,
         told="took the invalid block",
         attack=ForgedStatement,
-        shape=HOSTILE,
     ),
     Planted(
         name="promises-are-not-written",
@@ -122,7 +147,6 @@ PLANTED: Final = (
         by=replace(ambient.RELAY_LIMITS, known_per_peer=100_000),
         told="leaves known of a peer",
         attack=StatementFlood,
-        shape=HOSTILE,
     ),
     Planted(
         name="a-pre-sync-keeps-all-headers",
@@ -140,7 +164,6 @@ PLANTED: Final = (
         by=lambda *_: True,
         told="punished the honest",
         attack=Announced,
-        shape=HOSTILE,
     ),
     Planted(
         name="offenders-stay",
@@ -149,36 +172,24 @@ PLANTED: Final = (
         by=nothing,
         told="still talks to",
         attack=WrongBits,
-        shape=HOSTILE,
     ),
-    Planted(
-        name="nobody-reorganises",
-        where=BlockTree,
-        what="best_candidate",
-        by=first_branch,
-        told="of different work",
-        fault="partition",
-        shape=replace(SHAPE, submit_seconds=100_000),
+    astray("nobody-reorganises", first_branch, "of different work", submit_seconds=100_000),
+    astray(
+        "checkpoints-bind-nobody",
+        any_candidate,
+        "left the checkpoint",
+        storm_seconds=900,
+        fault_seconds=100,
+        submit_seconds=60,
+        administered_seconds=10,
     ),
-    Planted(
-        name="checkpoints-bind-nobody",
-        where=BlockTree,
-        what="best_candidate",
-        by=any_candidate,
-        told="left the checkpoint",
-        fault="partition",
-        shape=replace(
-            SHAPE, storm_seconds=900, fault_seconds=100, submit_seconds=60, administered_seconds=10
-        ),
-    ),
-    Planted(
-        name="any-depth-is-reorganised",
-        where=BlockTree,
-        what="best_candidate",
-        by=any_candidate,
-        told="expected at most 2",
-        fault="partition",
-        shape=replace(SHAPE, storm_seconds=900, fault_seconds=100, max_reorg=2),
+    astray(
+        "any-depth-is-reorganised",
+        any_candidate,
+        "expected at most 2",
+        storm_seconds=900,
+        fault_seconds=100,
+        max_reorg=2,
     ),
     Planted(
         name="a-full-disk-is-kept-secret",
@@ -204,7 +215,6 @@ PLANTED: Final = (
         by=nothing,
         told="did not count the blocks",
         attack=Equivocate,
-        shape=HOSTILE,
     ),
     Planted(
         name="two-statements-are-not-counted",
@@ -213,7 +223,6 @@ PLANTED: Final = (
         by=nothing,
         told="did not count two batches",
         attack=TwoWords,
-        shape=HOSTILE,
     ),
     Planted(
         name="a-fault-is-only-logged",
@@ -221,6 +230,24 @@ PLANTED: Final = (
         what="on_get_addresses",
         by=failing,
         told="a fault of this node",
+    ),
+    Planted(
+        name="an-activation-height-is-ignored",
+        where=Schedule,
+        what="version_at",
+        by=version_before,
+        told="bad-version",
+        fault="reset",
+        shape=UPGRADED,
+    ),
+    Planted(
+        name="an-old-release-goes-on",
+        where=ChainState,
+        what="upgrade_needed",
+        by=nothing,
+        told="its last block before version",
+        fault="reset",
+        shape=replace(UPGRADED, outdated=2),
     ),
 )
 
@@ -246,8 +273,9 @@ def test_a_planted_fault_is_told(planted: Planted, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(Faults, "strike", nothing)
     if planted.fault:
         monkeypatch.setattr(Faults, "strike", only(planted.fault))
+    shape = planted.shape or (SHAPE if planted.attack is None else HOSTILE)
     for seed in range(1, 1 + SEEDS_MAX):
-        violation = simulate(seed, shape=planted.shape).violation
+        violation = simulate(seed, shape=shape).violation
         if planted.told in violation:
             return
         assert not violation, f"seed {seed}: expected {planted.told!r}, got {violation}"

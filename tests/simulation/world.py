@@ -17,6 +17,7 @@ from facechain.consensus.chain import UNLIMITED_REORG
 from facechain.consensus.kinds import Role
 from facechain.consensus.signing import LedgerKey
 from facechain.consensus.statement import Statement
+from facechain.consensus.upgrade import FIRST_VERSION, UpgradeNeeded
 from facechain.node.mempool import MempoolLimits
 from facechain.node.wire.handshake import PROTOCOL_VERSIONS
 from support.chain import keys, make_genesis, seed
@@ -32,6 +33,7 @@ from .nodes import SimNode
 from .oracle import Oracle, check_promises, check_states, state_hash
 from .people import Administrators, Promises, Register, Submitter
 from .sockets import PORT
+from .versions import KNOWN, OUTDATED_SECONDS, release
 
 HONEST_KEYS: Final = keys(12, start=100)
 HOSTILE_KEYS: Final = keys(4, start=140)
@@ -80,13 +82,18 @@ class Shape:
     """Whether nodes hear of each other from one that all know, and by gossip; else everybody names two others."""
     old_wire: int
     """Nodes that speak an older version of the wire."""
+    schedules_versions: bool = False
+    """Whether the administrators schedule versions of the protocol."""
+    outdated: int = 0
+    """Nodes whose release knows the first version alone."""
 
     @classmethod
     def draw(cls, events: Scheduler) -> Shape:
         """Draw one."""
-        draw = events.random
+        draw, versions = events.random, events.aside("versions")
+        honest = draw.randint(4, 8)
         return cls(
-            honest=draw.randint(4, 8),
+            honest=honest,
             hostile=draw.choice((0, 1, 2, 3)),
             storm_seconds=draw.uniform(400, 1_400),
             fault_seconds=draw.choice((20, 40, 90)),
@@ -97,6 +104,8 @@ class Shape:
             administered_seconds=draw.choice((0.0, 60.0, 25.0)),
             finds_peers=draw.random() < 0.5,
             old_wire=draw.choice((0, 0, 1, 2)),
+            schedules_versions=versions.random() < 0.5,
+            outdated=versions.choice((0, 1, 2, 3, honest)),
         )
 
 
@@ -148,6 +157,7 @@ class World:
             wire_version=self.events.random.randint(oldest, newest - 1)
             if number < self.shape.old_wire
             else newest,
+            versions=release(FIRST_VERSION) if number >= self.shape.honest - self.shape.outdated else KNOWN,
         )
         self.network.add(node)
         return node
@@ -193,6 +203,12 @@ class World:
         """A node died inside a transaction: it is started again after a while."""
         delay = self.events.exponential(20) if self.storm else 1.0
         self.events.after(delay, partial(self.start, node))
+
+    def on_outdated(self, node: SimNode, needed: UpgradeNeeded) -> None:
+        """A node stopped before a version: its operator installs one that knows it, or tries again what stopped."""
+        if self.events.random.random() < 0.5:
+            node.install(release(needed.version))
+        self.events.after(self.events.exponential(OUTDATED_SECONDS), partial(self.start, node))
 
     def start(self, node: SimNode) -> None:
         """Start a node unless it runs."""
@@ -272,11 +288,13 @@ class World:
             node.fuse = None
             node.skew_ms = 0
             node.lift_limit()
+            node.install(KNOWN)
             self.start(node)
 
     def _check(self) -> None:
         for node in self.running:
             check_bounds(node)
+            self.oracle.versions.check(node)
             check_promises(node, self.promises.of(node))
             check_equivocations(node, self.register.statements)
         self.events.after(CHECK_SECONDS, self._check)
@@ -336,6 +354,8 @@ class World:
             acknowledged=len(self.promises),
             checkpoints=self.oracle.checkpoints,
             role_changes=self.administrators.changes,
+            upgrades=self.oracle.upgrades,
+            upgrade_stops=self.oracle.versions.stops,
             equivocations=sum(len(node.equivocators) for node in self.nodes),
             reorganisations=self.reorganised,
             faults=self.faults,
