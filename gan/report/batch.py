@@ -116,6 +116,12 @@ def expressions(folder: Path) -> Distribution | None:
     return distribution(read_annotation(folder).probabilities())
 
 
+def read_images(folder: Path, most: int) -> Pixels:
+    """The first images of the batch, at most `most` of them, as (N, H, W, 3) uint8."""
+    records = _records(folder)
+    return np.stack([_image(folder, records[place]) for place in range(min(most, len(records)))])
+
+
 def _height(item: Mapping[str, Any]) -> str:
     height = item.get("height")
     return str(item.get("level", "")) if height is None else f"block {height}"

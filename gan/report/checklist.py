@@ -150,7 +150,7 @@ CHECKLIST: Final = (
         subject="clustering of 202,599 images, 32 min",
         section="clusters",
         part="clustering",
-        remark="for this run's batch; 202,599 images: docs/benchmarks.md",
+        remark="for this run's batch, clustered once more; 202,599 images: docs/benchmarks.md",
     ),
     Item(
         number=BY_SUBJECT,

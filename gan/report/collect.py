@@ -24,6 +24,7 @@ from ..runs import CONFIG_FILE, DATASET_FILE, LOSSES_FILE, SAMPLES, read_stats
 from ..sheets import sample_grid
 from ..stages import STAGE_FILE, StageRecord, read_stages
 from .batch import Placed, expressions, placed_parts, registered_sheet, trail
+from .clustering_time import ClusteringTime, time_clustering
 from .mining import MinedBlocks
 
 ABLATION_FILE = "ablation.json"
@@ -84,6 +85,7 @@ class Gathered:
     ablation: Mapping[str, Any] | None
     expressions: Distribution | None
     mined: MinedBlocks | None
+    clustered: ClusteringTime | None
     stages: tuple[StageRecord, ...]
     anchored: Mapping[str, Mapping[str, Any]]
     """What the receipt says of each stage, by its label: statement id, level, height of the block."""
@@ -134,6 +136,7 @@ def gather(sources: Sources) -> Gathered:
         ablation=None if sources.ablation is None else read_document(sources.ablation / ABLATION_FILE),
         expressions=expressions(batch) if batch is not None and there else None,
         mined=sources.mined,
+        clustered=_clustered(batch, stages) if batch is not None and there else None,
         stages=stages,
         anchored=anchored,
         parts=parts,
@@ -159,6 +162,11 @@ def _missing(
         (stats, "statistics of the training: the generator came without its run"),
     )
     return [line for there, line in lines if not there]
+
+
+def _clustered(batch: Path, stages: Sequence[StageRecord]) -> ClusteringTime | None:
+    records = [record for record in stages if record.stage_type is StageType.CLUSTERING]
+    return time_clustering(batch, records[-1]) if records else None
 
 
 def _stages(run: Path, evaluation: Path, batch: Mapping[str, Any] | None) -> tuple[StageRecord, ...]:

@@ -104,7 +104,7 @@ def present_parts(gathered: Gathered) -> frozenset[str]:
         "matrix": judgement_of(evaluation),
         "speed": list_of(evaluation, "speed"),
         "codec": codec_of(evaluation),
-        "clustering": gathered.stage(StageType.CLUSTERING),
+        "clustering": gathered.clustered,
         "ablation": gathered.ablation,
         "privacy": gathered.stage(StageType.PRIVACY),
         "expression": gathered.expressions,
@@ -174,6 +174,13 @@ def _mining_words(gathered: Gathered) -> str:
     return f"{each:.1f} ms a block at {mined.zero_digits} zeros, {mined.hashes_per_second / 1e6:.2f} million hashes/s"
 
 
+def _clustering_words(gathered: Gathered) -> str:
+    told = gathered.clustered
+    if told is None:
+        return ""
+    return f"{told.images:,} images into {told.clusters} in {told.seconds:.2f} s ({told.processor_seconds:.2f} s of processor time)"
+
+
 def _stage_words(kind: StageType, gathered: Gathered) -> str:
     record = gathered.stage(kind)
     return record.name if record else ""
@@ -183,7 +190,7 @@ _WORDS: Final[Mapping[str, Callable[[Gathered], str]]] = {
     "training": _training_words,
     "codec": _codec_words,
     "mining": _mining_words,
-    "clustering": lambda gathered: _stage_words(StageType.CLUSTERING, gathered),
+    "clustering": _clustering_words,
     "privacy": lambda gathered: _stage_words(StageType.PRIVACY, gathered),
     "expression": lambda gathered: (
         f"predicted of {gathered.expressions.n} faces: see Expression" if gathered.expressions else ""

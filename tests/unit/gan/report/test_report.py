@@ -174,3 +174,11 @@ def test_faces_that_no_block_holds_are_not_shown_as_registered(
     )
     assert "sheet" not in found.pictures
     assert dict(found.trail)["batch statement"] == f"{STATEMENTS['part']}, not sealed (queued)"
+
+
+def test_the_batch_is_clustered_again_as_its_record_says(everything: dict[str, Path]) -> None:
+    told = gather(Sources(run=everything["run"], batch=everything["batch"])).clustered
+    assert told is not None
+    assert (told.images, told.clusters) == (30, 5)
+    assert told.seconds > 0
+    assert told.processor_seconds > 0
