@@ -200,8 +200,10 @@ def check_proof(
 
 async def _nearest(client: ImageClient, image: AuditedImage) -> Likeness | None:
     """Return the registered image that looks most like this one, None when none is near enough."""
-    from ..consensus.perceptual import MATCH_DISTANCE
+    from ..consensus.perceptual import MATCH_DISTANCE, is_telling
 
+    if not is_telling(image.look):
+        return None
     matches = await client.looks(image.look, max_distance=MATCH_DISTANCE, limit=LOOKS_ASKED)
     found = [await _compare(client, image, match) for match in matches]
     near = [item for item in found if item is not None and item.distance <= MATCH_DISTANCE]

@@ -79,6 +79,15 @@ def perceptual_hashes(images: NDArray[np.uint8]) -> list[bytes]:
     return [row.tobytes() for row in np.packbits(2 * low > middle[:, None], axis=1)]
 
 
+def is_telling(look: bytes) -> bool:
+    """Return whether likeness by this hash means anything.
+
+    Of 256 frequencies half are above their median. Where nearly none is, most of them are zero: the image
+    has one colour or plain stripes, and is no nearer to a copy of itself than to any other such image.
+    """
+    return int.from_bytes(look, "big").bit_count() > MATCH_DISTANCE
+
+
 def hamming(left: bytes, right: bytes) -> int:
     """Count the differing bits of two perceptual hashes (0 to 256)."""
     return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).bit_count()

@@ -18,7 +18,7 @@ from ...consensus.image import (
     file_hash,
     pixel_hash,
 )
-from ...consensus.perceptual import perceptual_hash
+from ...consensus.perceptual import is_telling, perceptual_hash
 from ..api.limits import (
     CLAIMS_MAX,
     IMAGE_PREVIEW_BYTES_MAX,
@@ -111,7 +111,7 @@ def audit(snapshot: Snapshot, upload: Upload) -> dict[str, Any]:
         return {**common, "verdict": Verdict.UNREADABLE, "matched": "", "claims": [], "nearest": []}
     found = nearest_looks(snapshot, upload.look, max_distance=LOOK_BITS, limit=NEAREST_SHOWN)[0]
     nearest = [{"distance": distance, "claim": claim_view(snapshot, place)} for distance, place in found]
-    is_altered = bool(found) and found[0][0] <= LOOK_MATCH_DISTANCE
+    is_altered = bool(found) and is_telling(upload.look) and found[0][0] <= LOOK_MATCH_DISTANCE
     verdict = Verdict.ALTERED if is_altered else Verdict.NOT_FOUND
     return {
         **common,

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 
 from facechain.consensus.image import MAX_SIDE_PIXELS
@@ -10,7 +11,7 @@ from facechain.consensus.payloads import Attestation, Retract
 from facechain.node.explorer.rendering import ago, count, size, static_files, when
 from support.api import Served, register, serve, write_objects
 from support.chain import ADMIN, SUBMITTER, seed
-from support.pictures import Picture, altered, make_picture, picture_batch
+from support.pictures import Picture, altered, describe, encode_png, make_picture, picture_batch
 
 
 async def _audit(served: Served, data: bytes | None, name: str = "image") -> tuple[int, str]:
@@ -181,6 +182,17 @@ async def test_audit_page_recognises_an_altered_image_by_its_look() -> None:
         _, page = await _audit(served, altered(told.pictures[1]).data)
         assert _verdict(page) == "altered"
         assert f'href="/image/{told.pictures[1].pixel_hash.hex()}"' in page
+
+
+async def test_audit_page_calls_no_picture_of_one_colour_a_copy_of_another() -> None:
+    red, blue = (
+        describe(encode_png(np.full((32, 32, 3), colour, np.uint8))) for colour in ((255, 0, 0), (0, 0, 255))
+    )
+    async with serve() as served:
+        await served.node.put(SUBMITTER, *picture_batch([red]))
+        await served.node.seal()
+        assert _verdict((await _audit(served, red.data))[1]) == "verified"
+        assert _verdict((await _audit(served, blue.data))[1]) == "not-found"
 
 
 async def test_audit_page_compares_a_lossy_copy_by_its_look() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from facechain.cli.audit_report import audit_json, audit_lines
@@ -18,7 +19,7 @@ from facechain.consensus.kinds import Role, RoleAction, StageType
 from facechain.consensus.payloads import Attestation, Retract, RoleProposal
 from support.api_thread import ApiThread
 from support.chain import ADMIN, PRODUCER, SUBMITTER, make_genesis, make_stage
-from support.pictures import altered, make_picture, picture_batch
+from support.pictures import altered, describe, encode_png, make_picture, picture_batch
 
 PICTURES = [make_picture(number) for number in range(4)]
 
@@ -150,6 +151,17 @@ def test_a_likeness_is_computed_again_from_the_registered_pixels(node: ApiThread
     stranger = image(tmp_path / "x.png", make_picture(50).data)
     assert by_image(node, stranger, FalseLikeness).result is Result.NOT_FOUND
     assert by_image(node, stranger).result is Result.NOT_FOUND
+
+
+def test_a_picture_of_one_colour_is_no_copy_of_another(node: ApiThread, tmp_path: Path) -> None:
+    red, blue = (
+        describe(encode_png(np.full((32, 32, 3), colour, np.uint8))) for colour in ((255, 0, 0), (0, 0, 255))
+    )
+    payload, header = picture_batch([red])
+    node._call(node.node.put(SUBMITTER, payload, header))
+    assert red.look == blue.look
+    assert by_hash(node, red.pixel_hash).result is Result.VERIFIED
+    assert by_image(node, image(tmp_path / "blue.png", blue.data)).result is Result.NOT_FOUND
 
 
 def test_the_story_is_told_whole(node: ApiThread) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from facechain.consensus.image import Pixels
-from facechain.consensus.perceptual import GRID, hamming, perceptual_hash, perceptual_hashes
+from facechain.consensus.perceptual import GRID, hamming, is_telling, perceptual_hash, perceptual_hashes
 
 NEAR_BITS = 24
 FAR_BITS = 60
@@ -104,6 +104,14 @@ def test_a_stack_is_hashed_as_its_images_are() -> None:
 @pytest.mark.parametrize("shade", [0, 77, 255])
 def test_flat_picture_has_no_bits(shade: int) -> None:
     assert perceptual_hash(pixels(np.full((19, 45, 3), shade, np.uint8))) == bytes(32)
+
+
+def test_likeness_to_a_picture_without_structure_means_nothing() -> None:
+    stripes = np.repeat(np.arange(0, 256, 4, dtype=np.uint8), 64 * 3).reshape(64, 64, 3)
+    for samples in (np.full((8, 8, 3), 9, np.uint8), stripes, stripes.transpose(1, 0, 2)):
+        assert not is_telling(perceptual_hash(pixels(samples)))
+    assert all(is_telling(perceptual_hash(pixels(picture(number)))) for number in range(20))
+    assert (is_telling(b"\xff" * 6 + bytes(26)), is_telling(b"\xff" * 6 + b"\x01" * 26)) == (False, True)
 
 
 def test_half_of_the_bits_are_set() -> None:
