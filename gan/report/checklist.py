@@ -49,8 +49,8 @@ PARTS: Final = {
     "privacy": "facechain privacy-report RUN --data DATA",
     "expression": "facechain produce --expression, then report --batch BATCH",
     "mining": "facechain report --mining-blocks N",
-    "sheet": "facechain submit --json > FILE, then report --batch BATCH --receipt FILE",
-    "trail": "facechain submit --json > FILE, then report --batch BATCH --receipt FILE",
+    "sheet": "facechain submit --batch BATCH --wait 1 --json > FILE, then report --batch BATCH --receipt FILE",
+    "trail": "facechain submit --batch BATCH --wait 1 --json > FILE, then report --batch BATCH --receipt FILE",
 }
 """What a page can hold, and how a part that is not there gets there."""
 

@@ -158,7 +158,10 @@ def _missing(
         (document, "the evaluation: facechain evaluate --checkpoint RUN --data FACES --out DIR"),
         (batch, "a batch with its clusters: facechain produce --checkpoint RUN --out BATCH --key NAME"),
         (private, "the privacy stage: facechain privacy-report RUN --data FACES"),
-        (anchored, "the ledger's receipt: facechain submit --batch BATCH --json > FILE, then --receipt FILE"),
+        (
+            anchored,
+            "the ledger's receipt: facechain submit --batch BATCH --wait 1 --json > FILE, then --receipt FILE",
+        ),
         (stats, "statistics of the training: the generator came without its run"),
     )
     return [line for there, line in lines if not there]
@@ -184,8 +187,8 @@ def _receipt(receipt: Path | None) -> tuple[dict[str, Mapping[str, Any]], tuple[
     document = read_document(receipt) if receipt is not None else None
     if document is None:
         return {}, ()
-    told = document.get("receipt", document)
     try:
+        told = _told_receipt(document)
         anchored: dict[str, Mapping[str, Any]] = {
             str(item["label"]): dict(item) for item in told["stages"] if item["id"] is not None
         }
@@ -193,9 +196,17 @@ def _receipt(receipt: Path | None) -> tuple[dict[str, Mapping[str, Any]], tuple[
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReportError(
             f"{receipt} is no receipt",
-            expected="what submit --json or produce --json printed",
+            expected="what submit --json or produce --json printed of one batch",
             got=repr(error),
         ) from error
+
+
+def _told_receipt(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The one receipt of what `submit`, `submit --resume` or `produce` printed; ValueError where there are several."""
+    if "receipts" in document:
+        (told,) = document["receipts"]
+        return dict(told)
+    return dict(document.get("receipt", document))
 
 
 def _identity(record: StageRecord) -> str:

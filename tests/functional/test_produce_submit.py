@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from facechain.cli.main import run
+from facechain.gan.embedded import ASSETS
 from facechain.node.keystore import Keystore
 from support.api_thread import ApiThread
 from support.chain import SUBMITTER, make_genesis
@@ -42,6 +43,28 @@ def test_produce_submits_stages_and_batch(
     assert labels[:2] == ["dataset", "training"]
     assert labels[-2:] == ["generation", "clustering"]
     assert len(list((data_dir / "images").glob("*/*"))) == 12
+
+
+def test_the_receipt_puts_faces_and_stages_into_the_report(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    with ApiThread(make_genesis(heartbeat_ms=0)) as node:
+        node.node.blocks_after_submit = 1
+        monkeypatch.setenv("FACECHAIN_API", node.url)
+        monkeypatch.setenv("FACECHAIN_API_TOKEN", node.token)
+        assert produce(tmp_path / "batch", "--wait", "1") == 0, capsys.readouterr().err
+    receipt = tmp_path / "receipt.json"
+    receipt.write_text(capsys.readouterr().out)
+    page = tmp_path / "report.html"
+    sources = ["--batch", str(tmp_path / "batch"), "--receipt", str(receipt)]
+    assert run(["report", str(ASSETS), *sources, "--mining-blocks", "1", "--out", str(page)]) == 0
+    told, text = json.loads(receipt.read_text())["receipt"], page.read_text()
+    (part,) = told["parts"]
+    assert f"{part['id']}, block {part['height']} ({part['level']})" in text
+    for stage in told["stages"]:
+        assert f"{stage['id']}, block {stage['height']}" in text
+    assert "Faces and their blocks" in text
+    assert f"{len(told['stages']) + 1} statements, sealed in" in text
 
 
 def test_a_node_that_is_down_costs_no_batch(

@@ -131,6 +131,9 @@ def test_folders_and_files_that_do_not_fit_are_refused(everything: dict[str, Pat
         ("[]", "damaged"),
         ('{"stages": [{}]}', "no receipt"),
         ("{}", "no receipt"),
+        ('{"receipts": []}', "no receipt"),
+        ('{"receipts": [{"stages": []}, {"stages": []}]}', "no receipt"),
+        ('{"receipt": 3}', "no receipt"),
         ('{"stages": [], "parts": [{"id": "ab"}]}', "no receipt"),
     ):
         (tmp_path / "bad.json").write_text(text)
