@@ -26,6 +26,12 @@ from .wire.transport import connect
 
 POLL_SECONDS = 0.25
 
+FRUITLESS_LOOKS = 4
+"""Times in a row that nothing was found to dial, after which the address book is looked through less often..."""
+
+QUIET_SECONDS = 2.0
+"""...than this, unless connections or addresses come or go: in a small network everybody is connected already."""
+
 STEADY_SECONDS = 10.0
 """A connection that ends sooner counts as a failed try, so that a peer which refuses is left alone for longer."""
 
@@ -73,6 +79,11 @@ class Dialer:
         self._clock_ms = clock_ms
         self._busy: dict[peer_entry.Endpoint, DialKind] = {}
         self._own: set[peer_entry.Endpoint] = set()
+        self._sight: object = None
+        """What was connected, being dialed and known at the last look."""
+        self._looks = 0
+        """Since then."""
+        self._look_at = 0.0
         self._first_outcomes: dict[peer_entry.Endpoint, WireError | None] = {}
         """How the first try of each of the operator's addresses ended."""
 
@@ -87,12 +98,24 @@ class Dialer:
         async with asyncio.TaskGroup() as attempts:
             while True:
                 try:
-                    while (dial := self._next()) is not None:
+                    while self._is_worth_a_look() and (dial := self._next()) is not None:
                         self._busy[dial.endpoint] = dial.kind
                         attempts.create_task(self._dial(dial), name="dial {}:{}".format(*dial.endpoint))
                 except Exception:  # noqa: BLE001 - nothing that peers told may end the dialing
                     _log.exception("a fault of this node in choosing whom to dial")
                 await asyncio.sleep(POLL_SECONDS)
+
+    def _is_worth_a_look(self) -> bool:
+        """Tell whether something to dial may be found now that was not there at the last looks; counts this one."""
+        now = time.monotonic()
+        sight = tuple(self._hub.links), tuple(self._busy), len(self._book)
+        if sight != self._sight:
+            self._sight, self._looks = sight, 0
+        elif self._looks >= FRUITLESS_LOOKS and now < self._look_at:
+            return False
+        self._looks += 1
+        self._look_at = now + QUIET_SECONDS
+        return True
 
     def outbound(self) -> list[Outbound]:
         """Return the connections that this node opened or is opening."""

@@ -8,7 +8,8 @@ chain whose bodies nobody delivers keeps no other chain waiting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import tee
 
 from ...consensus.block import SealedHeader
 from ...consensus.chain import HeaderNode
@@ -28,7 +29,7 @@ from ..wire.messages import (
 from .actions import Action, BlockReady, PeerId, Punish, Send
 from .assembly import BodyAssembly, StatementByLeaf
 from .body_budget import BodyBudget
-from .paths import ChainPaths
+from .paths import ChainPath, ChainPaths
 from .relay_counts import RelayCounts, leaves_bytes
 from .sync_peer import Ask, ChainPort, ReadyBlock, SyncLimits, SyncPeer, blame
 from .window_stall import WindowStall
@@ -277,11 +278,13 @@ class BodySync:
         """Ask peers for the lowest missing bodies, as far as the window and their limits allow."""
         waiting = sum(ready.size_bytes for ready in self._ready.values())
         room = self._limits.in_flight_per_peer
-        able = [
-            (state.stalls, len(state.in_flight), peer, iter(path.window(self._limits.window_blocks)))
-            for peer, state in self._peers.items()
-            if len(state.in_flight) < room and (path := self.paths.path(state)) is not None
-        ]
+        free: dict[int, Iterator[HeaderNode]] = {}
+        able: list[tuple[int, int, PeerId, Iterator[HeaderNode]]] = []
+        for peer, state in self._peers.items():
+            if len(state.in_flight) < room and (path := self.paths.path(state)) is not None:
+                # What is asked for already is passed over once for all peers that show the same chain.
+                free[id(path)], own = tee(free.get(id(path)) or self._free(path))
+                able.append((state.stalls, len(state.in_flight), peer, own))
         actions: list[Action] = []
         while able and waiting <= self._limits.ready_bytes:
             stalls, owed, peer, nodes = able.pop(able.index(min(able, key=lambda item: item[:3])))
@@ -297,6 +300,12 @@ class BodySync:
             if owed + 1 < room:
                 able.append((stalls, owed + 1, peer, nodes))
         return actions
+
+    def _free(self, path: ChainPath) -> Iterator[HeaderNode]:
+        """Yield what is missing on a way and was not asked for."""
+        for node in path.window(self._limits.window_blocks):
+            if node.hash not in self._ready and node.hash not in self.asked:
+                yield node
 
     def _may_ask(self, peer: PeerId, node: HeaderNode) -> bool:
         state = self._peers[peer]

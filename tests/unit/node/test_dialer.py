@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from facechain.consensus.params import Genesis
 from facechain.consensus.signing import NodeKey
+from facechain.node import dialer
 from facechain.node.config_kinds import Endpoint
+from facechain.node.dialer import Dialer
+from facechain.node.hub import PeerHub
+from facechain.node.peer_door import PeerDoor
+from facechain.node.protocol.peer_bans import BanList
+from facechain.node.protocol.peer_outbound import OutboundPlan, OutboundPolicy
 from facechain.node.service import clock_ms
 from facechain.node.wire import transport
 from facechain.node.wire.connection import Connection
 from facechain.node.wire.faults import Reason
 from facechain.node.wire.handshake import LocalNode
+from facechain.node.wire.limits import ConnectionLimits
 from facechain.node.wire.tls import open_identity
 from facechain.node.wire.transport import Listener
 from support.chain import make_genesis, seed
 from support.live import live_node
+from support.peer_books import make_book
 
 
 @pytest.fixture
@@ -119,3 +130,36 @@ async def test_a_fault_in_choosing_does_not_end_the_dialing(
         node.node.peering.book.add_manual(other.addresses.peer.host, other.addresses.peer.port)
         await node.until(lambda: node.node.hub.links)
         assert [peer.node_key for peer in node.node.peers()] == [other.node.status().node_key]
+
+
+def test_the_address_book_is_looked_through_less_often_while_nothing_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("facechain.node.dialer.time.monotonic", lambda: now[0])
+    links: dict[int, object] = {}
+    book = make_book()
+    door = PeerDoor(book=book, bans=BanList(), clock_ms=clock_ms, max_inbound=8)
+    dialing = Dialer(
+        plan=OutboundPlan(book, random.Random(1), OutboundPolicy()),
+        door=door,
+        hub=cast("PeerHub", SimpleNamespace(links=links)),
+        local=LocalNode(key=NodeKey.from_seed(seed("own")), network_id=seed("network"), user_agent="test"),
+        limits=ConnectionLimits(),
+        manual=(),
+        clock_ms=clock_ms,
+    )
+
+    def looks(polls: int) -> list[bool]:
+        found = []
+        for _ in range(polls):
+            found.append(dialing._is_worth_a_look())
+            now[0] += dialer.POLL_SECONDS
+        return found
+
+    pause = round(dialer.QUIET_SECONDS / dialer.POLL_SECONDS) - 1
+    assert looks(20) == [True] * 4 + ([False] * pause + [True]) * 2
+    links[1] = object()
+    assert looks(5) == [True] * 4 + [False], "a connection that comes or goes makes a difference"
+    book.add_manual("node.example", 1)
+    assert looks(5) == [True] * 4 + [False], "and so does an address"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from facechain.consensus.block import Block
+from facechain.consensus.chain import HeaderNode
 from facechain.consensus.payloads import Cancel
 from facechain.node.chainstate import ChainState
 from facechain.node.protocol.actions import Action, BlockReady, Drop, Punish, Send
+from facechain.node.protocol.paths import ChainPath
 from facechain.node.protocol.sync import Synchronizer, SyncLimits
 from facechain.node.store.memory import MemoryStore
 from facechain.node.wire import messages as wire
@@ -212,3 +216,22 @@ def test_bodies_that_were_flushed_before_a_crash_are_not_fetched_again(builder: 
     assert late.tip == blocks[-1].hash
     asked = {item.block_hash for item in late.sent_of(wire.GetBody) if isinstance(item, wire.GetBody)}
     assert asked == {block.hash for block in [*blocks[:4], *blocks[8:]]}
+
+
+def test_bodies_that_are_under_way_are_passed_over_once_for_all_peers(
+    builder: ChainBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = busy(builder, 24)
+    download = Download(builder, blocks, SyncLimits(in_flight_per_peer=6), peers=8)
+    assert len(download.owed) == len(blocks), "all are asked for, and every peer could be asked for more"
+    looks: list[bytes] = []
+    window = ChainPath.window
+
+    def watched(path: ChainPath, limit: int) -> Iterator[HeaderNode]:
+        for node in window(path, limit):
+            looks.append(node.hash)
+            yield node
+
+    monkeypatch.setattr(ChainPath, "window", watched)
+    assert download.sync._bodies.schedule(0.0) == []
+    assert len(looks) == len(blocks)
