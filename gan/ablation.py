@@ -75,7 +75,8 @@ class ClusterRow:
     silhouette_pixels: float | None
     """Of the same labels among the pixels' principal components: this one compares."""
     agreement: float
-    """Adjusted Rand index with the clusters in principal components."""
+    """Adjusted Rand index with another clustering by principal components; that of the same space is the scale, for
+    k-means from another start finds other clusters."""
 
     def to_json(self) -> dict[str, object]:
         """Rounded."""

@@ -114,7 +114,7 @@ def matrix_rows(judgement: Mapping[str, Any]) -> tuple[MatrixRow, ...]:
         real, fake = (
             Cell(count=int(counts[name]), share=int(counts[name]) / whole) for name in ("real", "fake")
         )
-        rows.append(MatrixRow(truth=f"{truth} ({judgement[of]})", told_real=real, told_fake=fake))
+        rows.append(MatrixRow(truth=f"{truth} ({judgement[of]:,})", told_real=real, told_fake=fake))
     return tuple(rows)
 
 
