@@ -31,7 +31,7 @@ help: ## list the targets
 demo: $(VENV)/.producer ## a network of four nodes, a producer and an audit on this machine (at most 2 minutes)
 	@$(BIN)/facechain demo $(ARGS)
 
-test: $(VENV)/.dev ## all tests (at most 10 minutes)
+test: $(VENV)/.dev ## all tests (about 12 minutes on two cores)
 	@marks='not gpu'; \
 	if ! command -v chromium chromium-browser google-chrome >/dev/null; then \
 	  echo 'make test: no Chromium found, so the browser tests are left out (install: apt-get install chromium)' >&2; \

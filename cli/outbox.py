@@ -37,7 +37,6 @@ FORMAT: Final = "facechain-outbox-1"
 FOLDER: Final = "outbox"
 PRIVATE_MODE: Final = 0o700
 NAME_BYTES: Final = 16
-MAX_JSON_BYTES: Final = 2**24
 HASH_BYTES: Final = 32
 _HEX_FIELDS: Final = MappingProxyType(
     {"author": False, "manifest_hash": False, "network": True, "seed": True, "seed_commitment": True}

@@ -273,7 +273,9 @@ class LightClient:
         if node is None or node.hash != header.hash:
             raise ProofError(
                 f"block {header.height}",
-                expected="none from outside the chain" if node is None else node.hash.hex(),
+                expected=f"one of the headers, which end at block {self.tip.height}"
+                if node is None
+                else node.hash.hex(),
                 got=header.hash.hex(),
             )
         return self.tip.height - node.height + 1

@@ -27,9 +27,6 @@ HEADERS_MAGIC: Final = b"FCHEADS\x00"
 FILE_VERSION: Final = 1
 """Version of both formats, u16 big-endian after the magic bytes."""
 
-ROLE_SUFFIX: Final = ".fcrole"
-HEADERS_SUFFIX: Final = ".fcheaders"
-
 MAX_ROLE_FILE_BYTES: Final = 160 * 1024
 """The longest genesis and the longest role proof stay below this."""
 

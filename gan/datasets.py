@@ -241,9 +241,8 @@ def decode_image(name: str, data: bytes, resolution: int | None) -> Pixels:
                 )
             colour = image.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise DatasetError(
-            f"{name} cannot be decoded", got=str(error), hint="remove or repair this file"
-        ) from error
+        got = "nothing that is an image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise DatasetError(f"{name} cannot be decoded", got=got, hint="remove or repair this file") from error
     if resolution is None or colour.size == (resolution, resolution):
         return np.asarray(colour, dtype=np.uint8)
     return np.asarray(

@@ -95,7 +95,9 @@ class Renderer:
         """Yield (index, (H, W, 3) uint8) for ascending indices."""
         if list(indices) != sorted(set(indices)) or not all(0 <= i <= MAX_INDEX for i in indices):
             raise ConfigError(
-                "generator indices", expected="ascending, 32 bits", got=f"{len(indices)} of them"
+                "generator indices",
+                expected=f"ascending ones from 0 to {MAX_INDEX}",
+                got=f"{indices[0]} to {indices[-1]}",
             )
         wanted = [
             (block, list(members))

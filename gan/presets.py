@@ -19,7 +19,6 @@ from .errors import ConfigError
 
 CELEBA_IMAGES = 202_599
 PAPER_EPOCHS = 30
-DEFAULT_PRESET = "ppsa-plus"
 
 PPSA_PAPER = TrainingConfig(
     preset="ppsa-paper",

@@ -205,6 +205,8 @@ def write_document(path: Path, document: GenesisDocument, *, replace_existing: b
             scratch.replace(path)
         else:
             os.link(scratch, path)
+    except OSError as error:  # which names the scratch file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         scratch.unlink(missing_ok=True)
 

@@ -24,7 +24,6 @@ from ..consensus.signing import LedgerKey, NodeKey
 from . import pkcs8
 from .private_files import create_private_file, make_private_directory, read_private_file
 
-KEYS_FOLDER: Final = "keys"
 SUFFIX: Final = ".pem"
 MAX_FILE_BYTES: Final = 8_192
 SHOWN_CHARACTERS: Final = 80

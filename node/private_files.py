@@ -51,6 +51,8 @@ def create_private_file(path: Path, content: bytes) -> None:
     try:
         _write_new(scratch, content)
         os.link(scratch, path)
+    except OSError as error:  # which names the scratch file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         scratch.unlink(missing_ok=True)
     _sync_directory(path.parent)

@@ -117,6 +117,12 @@ def test_bad_data_sets_end_in_one_clear_line(tmp_path: Path, kind: str) -> None:
     assert caught.value.exit_code == 3
 
 
+def test_a_file_that_is_no_image_is_named_and_nothing_of_python(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"empty\.png cannot be decoded: got nothing that is an image"):
+        open_dataset(tmp_path, resolution=16)
+
+
 def test_native_size_must_be_one_size(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(np.zeros((9, 9, 3), dtype=np.uint8)))
     assert open_dataset(tmp_path, resolution=None).images.shape == (1, 9, 9, 3)

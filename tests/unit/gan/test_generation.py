@@ -82,8 +82,9 @@ def test_who_stops_listening_stops_the_rendering(loaded: LoadedGenerator, cpu: D
 
 def test_renderer_refuses_disorder_and_bad_micro_batches(loaded: LoadedGenerator, cpu: Device) -> None:
     renderer = Renderer(loaded, seed=SEED, device=cpu)
-    for indices in ([2, 1], [1, 1], [-1]):
-        with pytest.raises(ConfigError):
+    for indices in ([2, 1], [1, 1], [-1], [2**32 - 1, 2**32]):
+        wrong = f"expected ascending ones from 0 to 4294967295, got {indices[0]} to {indices[-1]}"
+        with pytest.raises(ConfigError, match=wrong):
             list(renderer.render(indices))
     with pytest.raises(ConfigError, match="micro-batch"):
         Renderer(loaded, seed=SEED, device=cpu, micro_batch=0)

@@ -75,8 +75,12 @@ def test_only_administrators_sign() -> None:
 def test_existing_file_stays_unless_replaced(tmp_path: Path) -> None:
     path = tmp_path / "genesis.json"
     write_document(path, draft())
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError) as taken:
         write_document(path, complete())
+    assert taken.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as nowhere:
+        write_document(tmp_path / "no" / "genesis.json", complete())
+    assert nowhere.value.filename == str(tmp_path / "no" / "genesis.json")
     assert read_document(path) == draft()
     write_document(path, complete(), replace_existing=True)
     assert read_document(path) == complete()

@@ -209,6 +209,16 @@ def test_passphrase_that_no_reader_takes_is_refused(passphrase: bytes) -> None:
         pkcs8.encode_pem(LedgerKey.from_seed(SEED).private_key, passphrase)
 
 
+def test_private_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    create_private_file(path, b"secret")
+    for wanted, kind in ((path, FileExistsError), (tmp_path / "no" / "key", FileNotFoundError)):
+        with pytest.raises(kind) as caught:
+            create_private_file(wanted, b"other")
+        assert caught.value.filename == str(wanted)
+    assert (path.read_bytes(), [item.name for item in tmp_path.iterdir()]) == (b"secret", ["key"])
+
+
 def test_private_folder_may_exist(tmp_path: Path) -> None:
     make_private_directory(tmp_path / "a" / "b")
     make_private_directory(tmp_path / "a" / "b")
