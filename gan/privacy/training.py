@@ -7,7 +7,7 @@ generated images, which no record has touched, joins it. Scores of real images a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -15,8 +15,6 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.grad_sample import GradSampleHooks
-from opacus.optimizers import DPOptimizer
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,11 +26,12 @@ from ..distributed import Group
 from ..errors import CheckpointError, ConfigError, PrivacyError
 from ..training import FLIPPED, HALF_RANGE, Trainer, derive
 from .accounting import ACCOUNTANT, Mechanism, check_delta, least_noise, sample_rate, spending, steps_within
+from .clipping import clipped_sum
 from .recipe import check_recipe
 from .secret import Secret, SecretFolder
 
 CHUNK: Final = 64
-"""Images whose gradients are held at a time: a discriminator's weights so many times over."""
+"""Images that are clipped at a time: what each layer of the discriminator gets is held for so many."""
 PUBLIC_MOMENTS: Final = ("g_loss", "d_fake")
 """Means over generated images; the others are of real ones and stay unknown."""
 
@@ -126,15 +125,6 @@ class PrivateTrainer(Trainer):
                 got=f"{config.privacy.epsilon:g}",
                 hint="raise the noise or the budget",
             )
-        # Opacus 1.6 computes wrong gradients of convolutions in channels_last.
-        self.discriminator.to(memory_format=torch.contiguous_format)
-        self._clipping = DPOptimizer(
-            self._d_adam,
-            noise_multiplier=config.privacy.noise_multiplier,
-            max_grad_norm=config.privacy.clip,
-            expected_batch_size=config.batch,
-            loss_reduction="sum",
-        )
 
     @property
     def last_step(self) -> int:
@@ -178,11 +168,11 @@ class PrivateTrainer(Trainer):
         if self.config.flip:
             flips = (torch.rand(len(chosen), generator=draw) < FLIPPED).to(where)
             batch = torch.where(flips[:, None, None, None], batch.flip(3), batch)
-        return batch.contiguous()
+        return batch
 
     def _update_discriminator(self, real: Tensor, fake: Tensor, noise: Tensor) -> None:
         private = self._private_gradient(real)
-        self._clipping.zero_grad(set_to_none=True)
+        self._d_adam.zero_grad(set_to_none=True)
         on_fake = self._fake_backward(fake, noise[1])
         for weight, gradient in zip(self.discriminator.parameters(), private, strict=True):
             fake_gradient = weight.grad
@@ -193,41 +183,36 @@ class PrivateTrainer(Trainer):
 
     def _private_gradient(self, real: Tensor) -> list[Tensor]:
         """Clipped, summed and noised gradient of the scores of real images, over the expected batch."""
-        self._sum_clipped(real)
         privacy = self.config.privacy
         weights = list(self.discriminator.parameters())
         noise = self._draws().noise(self.step, sum(weight.numel() for weight in weights))
         noise *= privacy.noise_multiplier * privacy.clip
-        found = []
-        for weight, part in zip(weights, torch.split(noise, [w.numel() for w in weights]), strict=True):
-            summed = getattr(weight, "summed_grad", None)
-            total = part.to(weight.device) + (0.0 if summed is None else summed.flatten().double())
-            found.append((total / self.config.batch).to(weight.dtype).view_as(weight))
-        return found
+        parts = torch.split(noise, [weight.numel() for weight in weights])
+        totals = [part.to(weight.device) for part, weight in zip(parts, weights, strict=True)]
+        for summed in self._clipped_sums(real):
+            for total, part in zip(totals, summed, strict=True):
+                total.add_(part.flatten())
+        return [
+            (total / self.config.batch).to(weight.dtype).view_as(weight)
+            for total, weight in zip(totals, weights, strict=True)
+        ]
 
-    def _sum_clipped(self, real: Tensor) -> None:
-        """Leave in each weight's `summed_grad` what Opacus clipped, image by image, and added."""
-        self._clipping.zero_grad(set_to_none=True)
+    def _clipped_sums(self, real: Tensor) -> Iterator[list[Tensor]]:
+        """Sums over a few images at a time."""
         labels = torch.Generator().manual_seed(derive(self.config.seed, "labels", self.step))
         smoothing = torch.rand(len(real), generator=labels).to(real.device)
         low = self.config.loss.real_label_low
         targets = low + (1.0 - low) * smoothing
-        # They stay for this pass only: on others they would warn and cost time.
-        hooks = GradSampleHooks(self.discriminator, loss_reduction="sum")
         for images, target in zip(torch.split(real, CHUNK), torch.split(targets, CHUNK), strict=True):
-            if not len(images):
-                continue
-            # Hooks of the first layer want an input that is differentiated.
-            scores = self.discriminator(images.requires_grad_())
-            loss = functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._clipping.clip_and_accumulate()
-            for weight in self.discriminator.parameters():
-                weight.grad_sample = None  # type: ignore[attr-defined]
-        hooks.remove_hooks()
+            if len(images):
+
+                def loss(scores: Tensor, target: Tensor = target) -> Tensor:
+                    return functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
+
+                yield clipped_sum(self.discriminator, images, loss, clip=self.config.privacy.clip)
 
     def _fake_backward(self, fake: Tensor, smoothing: Tensor) -> Tensor:
-        scores: Tensor = self.discriminator(fake.contiguous())
+        scores: Tensor = self.discriminator(fake)
         targets = self.config.loss.fake_label_high * smoothing
         functional.binary_cross_entropy_with_logits(scores, targets).backward()  # type: ignore[no-untyped-call]
         return scores.detach()
@@ -241,7 +226,7 @@ class PrivateTrainer(Trainer):
             smoothing = torch.rand(self.config.batch, generator=draw).to(self.device.torch_device)
             with torch.no_grad():
                 fake = self.generator(latents.to(self.device.torch_device))
-            self._clipping.zero_grad(set_to_none=True)
+            self._d_adam.zero_grad(set_to_none=True)
             self._fake_backward(fake, smoothing)
             self._d_adam.step()
 
