@@ -35,6 +35,8 @@ from .protocol.sync import DEFAULT_LIMITS, Synchronizer
 from .recent import RecentStatements
 from .wire.connection import Connection
 from .wire.faults import Reason, WireError
+from .wire.limits import SEND_TOTAL_BYTES
+from .wire.messages import Message
 
 DETAIL_CHARACTERS_MAX = 200
 
@@ -43,6 +45,9 @@ ASKED_WHEN_FULL = 64
 
 PROBE_SECONDS = 5.0
 """Within which a peer says something on a connection that is in the way of another one of its own."""
+
+SMALL_BYTES = 64 * 2**10
+"""Up to this waits for most peers at most times; what waits for all together is looked at when one has more."""
 
 _log = logging.getLogger(__name__)
 
@@ -268,8 +273,8 @@ class PeerHub:
             link = self.links.get(action.peer)
             match action:
                 case Send():
-                    if link is not None and not link.queue(action.message):
-                        self.end(link, Reason.SLOW_READER, "too many messages wait to be read")
+                    if link is not None:
+                        self._send(link, action.message)
                 case BlockReady() | StatementReceived():
                     self.work.backlog.add(action)
                 case Punish():
@@ -279,6 +284,24 @@ class PeerHub:
                 case DropPeer():
                     if link is not None:
                         self.end(link, action.reason, action.detail)
+
+    def _send(self, link: PeerLink, message: Message) -> None:
+        if not link.queue(message):
+            self.end(link, Reason.SLOW_READER, "too many messages wait to be read")
+        if link.waiting_bytes > SMALL_BYTES:
+            self._keep_within_total()
+
+    def _keep_within_total(self) -> None:
+        """Give up whoever lets most wait, until the bytes that wait for all peers are within their bound."""
+        waiting = {link: link.waiting_bytes for link in self.links.values()}
+        total = sum(waiting.values())
+        while total > SEND_TOTAL_BYTES:
+            link = max(waiting, key=lambda item: waiting[item])
+            total -= waiting.pop(link)
+            _log.info(
+                "peer %s:%d lets most wait to be read, and all together too much", *link.connection.remote
+            )
+            link.give_up()
 
     def end(self, link: PeerLink, reason: str, detail: str) -> None:
         """Close a connection in the background; its `serve` sees the end."""

@@ -136,6 +136,11 @@ class PeerLink:
         """Whether the peer's own requests should wait."""
         return len(self._outbox) > OUTBOX_PAUSE_MESSAGES or self._outbox_bytes > OUTBOX_PAUSE_BYTES
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._outbox_bytes + self.connection.queued_bytes
+
     def queue(self, message: Message) -> bool:
         """Queue a message; False when too much waits already. Nothing is queued on a link that ended."""
         if self._ended:
@@ -163,6 +168,11 @@ class PeerLink:
         self._has_room.set()
         if self.probe is not None:
             self.probe.cancel()
+
+    def give_up(self) -> None:
+        """Drop what waits, and the connection at once."""
+        self.end()
+        self.connection.give_up()
 
     async def room(self) -> None:
         """Wait until the outbox is short again, or the link ended."""

@@ -102,6 +102,11 @@ class Connection:
         return self.peer.role is HandshakeRole.INITIATOR
 
     @property
+    def queued_bytes(self) -> int:
+        """Bytes of the frames that wait, the one that is being sent among them."""
+        return self._queued_bytes
+
+    @property
     def failure(self) -> WireError | None:
         """Why the connection ended; None while it is open."""
         return self._failure
@@ -162,7 +167,7 @@ class Connection:
 
     def offer(self, message: Message) -> bool:
         """Queue a message if nothing has to be waited for; False, and nothing done, where `send` waits or raises."""
-        if self._failure is not None or self._queue:
+        if self._failure is not None or self._queued_bytes:
             return False
         now = time.monotonic()
         if self.session.send_delay_seconds(type(message), now):
@@ -180,7 +185,7 @@ class Connection:
         self._work.set()
 
     def _is_full_for(self, frame: bytes) -> bool:
-        return bool(self._queue) and self._queued_bytes + len(frame) > self._limits.send_queue_bytes
+        return self._queued_bytes > 0 and self._queued_bytes + len(frame) > self._limits.send_queue_bytes
 
     async def _wait_for_room(self, frame: bytes) -> None:
         try:
@@ -216,6 +221,13 @@ class Connection:
     async def close(self, reason: str = Reason.DONE, detail: str = "") -> None:
         """Send what is queued and a Disconnect, then close, within `Timeouts.close_seconds`. Idempotent."""
         await self._end(ConnectionClosed(reason, detail or "this node closed the connection"))
+
+    def give_up(self) -> None:
+        """Cut the connection to a peer that does not read, and free what waits for it at once."""
+        text = f"expected a peer that reads, got {self._queued_bytes} bytes that wait while memory is short"
+        while self._queue:
+            self._queued_bytes -= len(self._queue.pop())
+        self._fail(PeerTimeout(Reason.SLOW_READER, text))
 
     def _check_open(self) -> None:
         if self._failure is not None:
@@ -284,7 +296,7 @@ class Connection:
                 self._work.clear()
                 await self._work.wait()
                 continue
-            frame = self._queue[0]
+            frame = self._queue.popleft()
             self._sending.begin()  # its end cuts the socket, which ends the sending
             try:
                 await self._websocket.send_bytes(frame)
@@ -293,7 +305,6 @@ class Connection:
                 return
             finally:
                 self._sending.end()
-            self._queue.popleft()
             self._queued_bytes -= len(frame)
             self._room.set()
 

@@ -43,6 +43,7 @@ MAX_INBOUND: Final = 64
 MAX_PENDING_INBOUND: Final = 32
 MAX_OUTBOUND: Final = 8
 SEND_QUEUE_BYTES: Final = 8 << 20
+SEND_TOTAL_BYTES: Final = 128 << 20
 PACE_SHARE: Final = 0.5
 
 MAX_PENDING_PER_SOURCE: Final = 16
@@ -209,6 +210,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _policy("equivocations", MAX_EQUIVOCATIONS_PER_KEY, "items", "places counted of one of these keys"),
     _policy("statements-seen", MAX_STATEMENTS_SEEN, "items", "statements remembered to notice a second one"),
     _policy("send-queue", SEND_QUEUE_BYTES, "bytes", "frames queued for one connection"),
+    _policy("send-total", SEND_TOTAL_BYTES, "bytes", "that wait to be sent, over all connections"),
     _policy("chunk", CHUNK_BYTES, "bytes", "size up to which a BodyChunk or Statements is filled"),
     _policy("pace", PACE_SHARE, "share", "of a type's rate that a sender uses itself"),
     _policy("connect", _TIMEOUTS.connect_seconds, "seconds", "TCP, TLS and upgrade"),

@@ -33,6 +33,7 @@ SCALED_HEADERS: Final = 100
 SCALED_HEADERS_AHEAD: Final = 1_000
 SCALED_PRESYNC_BITS: Final = 8
 SCALED_STATEMENTS_SEEN: Final = 40
+SCALED_SEND_TOTAL_BYTES: Final = 64 << 20
 
 DEFENCES: Final[dict[str, Change]] = {
     SCALED: together(
@@ -41,6 +42,7 @@ DEFENCES: Final[dict[str, Change]] = {
             MAX_BANS=SCALED_BANS,
             MAX_PRESYNC_BITS=SCALED_PRESYNC_BITS,
             MAX_STATEMENTS_SEEN=SCALED_STATEMENTS_SEEN,
+            SEND_TOTAL_BYTES=SCALED_SEND_TOTAL_BYTES,
         ),
         sync_limits(
             headers_timeout=1.5, body_timeout=1.5, body_timeout_max=6.0, headers_ahead=SCALED_HEADERS_AHEAD
@@ -96,6 +98,7 @@ DEFENCES: Final[dict[str, Change]] = {
     "send-bounds": together(
         timeouts(send=FOR_EVER, idle=FOR_EVER, pong=FOR_EVER),
         default("node.wire.limits:ConnectionLimits", send_queue_bytes=HUGE),
+        limits(SEND_TOTAL_BYTES=HUGE),
         constants(
             "node.peer_link",
             OUTBOX_MESSAGES_MAX=HUGE,
@@ -103,6 +106,7 @@ DEFENCES: Final[dict[str, Change]] = {
             OUTBOX_PAUSE_BYTES=HUGE,
         ),
     ),
+    "send-total": limits(SEND_TOTAL_BYTES=HUGE),
     # who is let in
     "bans": patched("node.peer_door:PeerDoor", refusal=nothing),
     "scores": patched("node.protocol.peer_bans:BanList", on_offence=nothing),

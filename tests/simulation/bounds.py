@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from facechain.consensus.chain import context_headers
 from facechain.node.backlog import BACKLOG_BYTES_MAX
+from facechain.node.hub import SMALL_BYTES
 from facechain.node.peer_link import OUTBOX_MESSAGES_MAX, PeerLink
 from facechain.node.wire.limits import (
     MAX_BANS,
@@ -16,6 +17,7 @@ from facechain.node.wire.limits import (
     MAX_ORPHANS,
     MAX_SCORED_PEERS,
     MAX_STATEMENTS_SEEN,
+    SEND_TOTAL_BYTES,
     ConnectionLimits,
 )
 
@@ -65,6 +67,7 @@ def bounds(node: SimNode) -> Sequence[tuple[str, int, int]]:
         ("inbound connections of strangers", sum(_is_stranger(node, link) for link in served), MAX_INBOUND),
         ("messages that wait for a peer", most(len(link._outbox) for link in served), OUTBOX_MESSAGES_MAX),
         ("bytes queued for a peer", most(link.connection._queued_bytes for link in served), SEND_QUEUE_BYTES + MAX_FRAME_BYTES),
+        ("bytes that wait for all peers", sum(link.waiting_bytes for link in served), SEND_TOTAL_BYTES + links * SMALL_BYTES),
         ("bytes in a peer's sockets", most(side.unread_bytes for side in node.sides if side.open), WINDOW_BYTES + MAX_FRAME_BYTES),
         ("bytes that wait for the chain", backlog._bytes, BACKLOG_BYTES_MAX + links * MAX_FRAME_BYTES),
         ("keys that said two things", len(found), MAX_EQUIVOCATORS),

@@ -13,13 +13,16 @@ from facechain.consensus.block import SealedHeader
 from facechain.consensus.chain import HeaderNode
 from facechain.consensus.params import Genesis
 from facechain.consensus.payloads import Cancel
+from facechain.consensus.signing import NodeKey
 from facechain.node import hub_inbox, hub_work, peer_link
 from facechain.node.config_kinds import PeerPattern
 from facechain.node.peer_link import PeerLink, payload_bytes
-from facechain.node.protocol.actions import Punish
+from facechain.node.protocol.actions import Punish, Send
 from facechain.node.service import clock_ms
 from facechain.node.store.errors import StoreFull
+from facechain.node.wire.faults import Reason
 from facechain.node.wire.messages import (
+    AnnounceBlock,
     BodyChunk,
     GetBody,
     GetHeaders,
@@ -35,7 +38,7 @@ from facechain.node.wire.messages import (
     Statements,
     Status,
 )
-from support.chain import SUBMITTER, ChainBuilder, make_genesis
+from support.chain import SUBMITTER, ChainBuilder, make_genesis, seed
 from support.deadline import eventually
 from support.live import LiveNode, live_node
 from support.peer import announcement, gone, offer, peer_of, receive
@@ -295,6 +298,45 @@ async def test_a_link_with_nothing_to_send_hands_small_messages_on_and_keeps_the
             assert link.queue(message)
         assert offered == small[:2], "the first one is in the way of the second, and that one of the others"
         assert [await receive(peer, Inventory) for _ in small] == small
+
+
+async def test_whoever_lets_most_wait_is_given_up_when_all_together_let_too_much_wait(
+    node: LiveNode, genesis: Genesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = node.node.hub
+    async with (
+        peer_of(node, genesis, "slow") as slow,
+        peer_of(node, genesis, "slower") as slower,
+        peer_of(node, genesis, "slowest") as slowest,
+    ):
+        for peer in (slow, slower, slowest):
+            await receive(peer, Status)
+        by_key = {link.node_key: link for link in hub.links.values()}
+        links = [by_key[NodeKey.from_seed(seed(name)).public] for name in ("slow", "slower", "slowest")]
+        await eventually(
+            lambda: all(link._is_idle for link in links), seconds=10.0, what="greetings that are sent"
+        )
+        mebibyte = AnnounceBlock(sealed_header=bytes(224), byte_count=1, leaves=(bytes(32),) * (1 << 15))
+        monkeypatch.setattr("facechain.node.hub.SEND_TOTAL_BYTES", 7 << 20)
+
+        def send(link: PeerLink, count: int) -> None:
+            hub.perform([Send(link.id, mebibyte)] * count)
+
+        send(links[0], 1)
+        send(links[2], 4)
+        send(links[1], 2)
+        assert [link.waiting_bytes >> 20 for link in links] == [1, 2, 4]
+        assert not any(link.is_ended for link in links), "together they are at the limit"
+        send(links[0], 1)
+        assert [link.is_ended for link in links] == [False, False, True]
+        assert [link.waiting_bytes >> 20 for link in links] == [2, 2, 0]
+        failure = links[2].connection.failure
+        assert failure is not None
+        assert failure.reason == Reason.SLOW_READER
+        await eventually(lambda: len(hub.links) == 2, seconds=10.0, what="the end of a connection")
+        assert len(node.node.peering.bans) == 0, "to be slow is no offence"
+        for peer in (slow, slower):
+            assert [await receive(peer, AnnounceBlock) for _ in range(2)] == [mebibyte] * 2
 
 
 async def test_an_outbox_is_bounded_by_messages_and_bytes(node: LiveNode, genesis: Genesis) -> None:

@@ -28,6 +28,7 @@ class Reader:
 
     id: int
     is_busy: bool = False
+    waiting_bytes: int = 0
     told: list[Message] = field(default_factory=list)
 
     def queue(self, message: Message) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from facechain.node import hub
 from facechain.node.config import NodeConfig
 from facechain.node.config_kinds import PeerPattern
 from facechain.node.protocol.equivocation import EquivocationLimits
@@ -172,6 +173,7 @@ USED: dict[str, Callable[[], float]] = {
     "equivocations": lambda: EQUIVOCATIONS.per_key,
     "statements-seen": lambda: EQUIVOCATIONS.seen,
     "send-queue": lambda: CONNECTIONS.send_queue_bytes,
+    "send-total": lambda: vars(hub)["SEND_TOTAL_BYTES"],
     "chunk": lambda: vars(chunks)["CHUNK_BYTES"],
     "connect": lambda: transport.DEFAULT_TIMEOUTS.connect_seconds,
     "handshake": lambda: TIMEOUTS.handshake_seconds,
