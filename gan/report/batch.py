@@ -22,6 +22,7 @@ from ..expression.records import EXPRESSIONS_FILE
 from ..generation import image_name
 from ..sheets import RegisteredFace, contact_sheet
 from ..stages import StageRecord
+from .belonging import identity
 
 SHEET_FACES: Final = 24
 SHEET_COLUMNS: Final = 6
@@ -61,7 +62,7 @@ def placed_parts(receipt: Mapping[str, Any]) -> tuple[Placed, ...]:
 
 def registered_sheet(folder: Path, parts: Sequence[Placed]) -> bytes | None:
     """PNG of faces spread over the batch, each with block and hash (the paper's figure 10); None before any is sealed."""
-    records = _records(folder)
+    records = read_records(folder)
     count = min(SHEET_FACES, len(records))
     places = np.linspace(0, len(records) - 1, count).astype(int).tolist() if count else []
     faces = []
@@ -84,7 +85,7 @@ def trail(
     anchored: Mapping[str, Mapping[str, Any]],
 ) -> tuple[tuple[str, str], ...]:
     """Where the first image of the batch stands, from its pixels to the data set (the paper's figure 11)."""
-    records = _records(folder)
+    records = read_records(folder)
     part = _part_of(0, parts)
     if not len(records) or part is None:
         return ()
@@ -99,7 +100,7 @@ def trail(
         ("batch statement", f"{part.statement}, {block} ({part.level})"),
     ]
     for stage in reversed(stages):
-        item = anchored.get(stage.label)
+        item = anchored.get(identity(stage))
         where = "not anchored" if item is None else f"{item['id']}, {_height(item)}"
         steps.append((f"{stage.stage_type.label}: {stage.name}", where))
     return tuple(steps)
@@ -118,7 +119,7 @@ def expressions(folder: Path) -> Distribution | None:
 
 def read_images(folder: Path, most: int) -> Pixels:
     """The first images of the batch, at most `most` of them, as (N, H, W, 3) uint8."""
-    records = _records(folder)
+    records = read_records(folder)
     return np.stack([_image(folder, records[place]) for place in range(min(most, len(records)))])
 
 
@@ -127,7 +128,8 @@ def _height(item: Mapping[str, Any]) -> str:
     return str(item.get("level", "")) if height is None else f"block {height}"
 
 
-def _records(folder: Path) -> Records:
+def read_records(folder: Path) -> Records:
+    """The batch's records, in order."""
     return Records(read_bounded(folder / RECORDS_FILE, RECORDS_BYTES_MAX))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,8 @@ from ..produce import CLUSTERING_FOLDER
 from ..runs import CONFIG_FILE, DATASET_FILE, LOSSES_FILE, SAMPLES, read_stats
 from ..sheets import sample_grid
 from ..stages import STAGE_FILE, StageRecord, read_stages
-from .batch import Placed, expressions, placed_parts, registered_sheet, trail
+from .batch import Placed, expressions, placed_parts, read_records, registered_sheet, trail
+from .belonging import check_batch, check_evaluation, check_receipt, generator_hash, identity
 from .clustering_time import ClusteringTime, time_clustering
 from .mining import MinedBlocks
 
@@ -42,7 +42,7 @@ class Sources:
     """What `evaluate --out` wrote; the run folder where None."""
     batch: Path | None = None
     receipt: Path | None = None
-    """What `submit --json` or `produce --json` printed."""
+    """What `submit --json` or `produce --json` printed of that batch."""
     ablation: Path | None = None
     """What `ablation --out` wrote."""
     real: Pixels | None = None
@@ -88,7 +88,7 @@ class Gathered:
     clustered: ClusteringTime | None
     stages: tuple[StageRecord, ...]
     anchored: Mapping[str, Mapping[str, Any]]
-    """What the receipt says of each stage, by its label: statement id, level, height of the block."""
+    """What the receipt says of the batch's stages, by `identity`: statement id, level, height of the block."""
     parts: tuple[Placed, ...]
     """The batch's parts as the receipt places them."""
     trail: tuple[tuple[str, str], ...]
@@ -99,6 +99,10 @@ class Gathered:
     def stage(self, kind: StageType) -> StageRecord | None:
         """The latest record of a kind."""
         return next((record for record in reversed(self.stages) if record.stage_type is kind), None)
+
+    def place(self, record: StageRecord) -> Mapping[str, Any] | None:
+        """What the receipt says of a stage; None where the batch was submitted without it."""
+        return self.anchored.get(identity(record))
 
     @property
     def heights(self) -> tuple[int, ...]:
@@ -113,19 +117,19 @@ def gather(sources: Sources) -> Gathered:
     """Read everything that `sources` names.
 
     Raises:
-        ReportError: the run holds no generator, or a file in one of the folders is damaged.
+        ReportError: the run holds no generator, a folder is not what its name says, a file in it is damaged, or it
+            belongs to another generator or another batch.
         DatasetError: the batch's expressions speak of other images.
     """
     run, batch = sources.run, sources.batch
-    if not (run / GENERATOR_FILE).is_file():
-        raise ReportError("not a run folder", expected=f"a folder with {GENERATOR_FILE}", got=str(run))
+    _check_folders(sources)
     folder = sources.evaluation if sources.evaluation is not None else run
     document = read_document(folder / REPORT_FILE)
     told = read_document(batch / BATCH_FILE) if batch is not None else None
-    stages = _stages(run, folder, told)
-    anchored, parts = _receipt(sources.receipt)
+    made = tuple(StageRecord.from_json(record) for record in told["stages"]) if told is not None else ()
+    stages = _stages(sources, document, made)
+    anchored, parts = _receipt(sources.receipt, batch, made)
     stats = read_stats(run)
-    there = batch is not None and told is not None
     return Gathered(
         run=run.resolve().name,
         config=read_document(run / CONFIG_FILE),
@@ -134,14 +138,14 @@ def gather(sources: Sources) -> Gathered:
         evaluation=document,
         batch=told,
         ablation=None if sources.ablation is None else read_document(sources.ablation / ABLATION_FILE),
-        expressions=expressions(batch) if batch is not None and there else None,
+        expressions=expressions(batch) if batch is not None else None,
         mined=sources.mined,
-        clustered=_clustered(batch, stages) if batch is not None and there else None,
+        clustered=_clustered(batch, stages) if batch is not None else None,
         stages=stages,
         anchored=anchored,
         parts=parts,
-        trail=trail(batch, parts, stages, anchored) if batch is not None and there else (),
-        pictures=_pictures(sources, folder, parts if there else ()),
+        trail=trail(batch, parts, stages, anchored) if batch is not None else (),
+        pictures=_pictures(sources, folder, parts),
         missing=tuple(_missing(document, told, stages, anchored, stats)),
     )
 
@@ -172,27 +176,48 @@ def _clustered(batch: Path, stages: Sequence[StageRecord]) -> ClusteringTime | N
     return time_clustering(batch, records[-1]) if records else None
 
 
-def _stages(run: Path, evaluation: Path, batch: Mapping[str, Any] | None) -> tuple[StageRecord, ...]:
-    found: dict[str, StageRecord] = {}
-    for folder in (run, evaluation):
-        for record in read_stages(folder / STAGE_FILE):
-            found.setdefault(_identity(record), record)
-    for record in batch["stages"] if batch is not None else ():
-        loaded = StageRecord.from_json(record)
-        found.setdefault(_identity(loaded), loaded)
-    return tuple(found.values())
+def _check_folders(sources: Sources) -> None:
+    wanted = (
+        ("run", sources.run, GENERATOR_FILE),
+        ("evaluation", sources.evaluation, REPORT_FILE),
+        ("batch", sources.batch, BATCH_FILE),
+        ("ablation", sources.ablation, ABLATION_FILE),
+    )
+    for name, folder, file in wanted:
+        if folder is not None and not (folder / file).is_file():
+            raise ReportError(f"not a folder of {name}", expected=f"a folder with {file}", got=str(folder))
 
 
-def _receipt(receipt: Path | None) -> tuple[dict[str, Mapping[str, Any]], tuple[Placed, ...]]:
+def _stages(
+    sources: Sources, document: Mapping[str, Any] | None, made: tuple[StageRecord, ...]
+) -> tuple[StageRecord, ...]:
+    """The records of run, evaluation and batch (`made`), each once, where all are of the run's generator."""
+    generator = generator_hash(sources.run)
+    kept = read_stages(sources.run / STAGE_FILE)
+    folder = sources.evaluation or sources.run
+    measured = read_stages(folder / STAGE_FILE)
+    check_evaluation(sources.run, None, kept, generator=generator)
+    check_evaluation(folder, document, measured, generator=generator)
+    if sources.batch is not None:
+        check_batch(sources.batch, made, generator=generator)
+    return tuple({identity(record): record for record in (*kept, *measured, *made)}.values())
+
+
+def _receipt(
+    receipt: Path | None, batch: Path | None, made: Sequence[StageRecord]
+) -> tuple[Mapping[str, Mapping[str, Any]], tuple[Placed, ...]]:
     document = read_document(receipt) if receipt is not None else None
-    if document is None:
+    if receipt is None or document is None:
         return {}, ()
+    if batch is None:
+        raise ReportError("a receipt speaks of a batch", expected="--batch beside --receipt", got="no batch")
     try:
         told = _told_receipt(document)
-        anchored: dict[str, Mapping[str, Any]] = {
-            str(item["label"]): dict(item) for item in told["stages"] if item["id"] is not None
-        }
-        return anchored, placed_parts(told)
+        items = {str(item["label"]): dict(item) for item in told["stages"] if item["id"] is not None}
+        anchored = {identity(record): items[record.label] for record in made if record.label in items}
+        parts = placed_parts(told)
+        check_receipt(receipt, told, read_records(batch))
+        return anchored, parts
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReportError(
             f"{receipt} is no receipt",
@@ -207,10 +232,6 @@ def _told_receipt(document: Mapping[str, Any]) -> Mapping[str, Any]:
         (told,) = document["receipts"]
         return dict(told)
     return dict(document.get("receipt", document))
-
-
-def _identity(record: StageRecord) -> str:
-    return json.dumps({**record.to_json(), "label": ""}, sort_keys=True)
 
 
 def _cost(stats: Sequence[Mapping[str, float]], watts: float) -> Cost | None:

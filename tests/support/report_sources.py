@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from facechain.consensus.kinds import StageType
+from facechain.consensus.records import Records
+from facechain.consensus.statement import group_id
 from facechain.gan.ablation import ClusterRow, TrainingRow, write_ablation
 from facechain.gan.clustering import ClusteringOptions
 from facechain.gan.datasets import open_dataset
@@ -55,7 +57,7 @@ def make_report_sources(run_folder: Path, folder: Path, device: Device) -> dict[
     produced = ProduceOptions(count=30, seed=bytes(32), clustering=ClusteringOptions(clusters=5))
     produce(folder / "batch", loaded=loaded, model_stages=stages, options=produced, device=device)
     count = _write_expressions(folder / "batch")
-    _write_receipt(folder / "receipt.json", count)
+    _write_receipt(folder / "receipt.json", folder / "batch", count)
     _write_ablation(folder / "ablation")
     data = write_zip(made_faces(people=12, per_person=3), folder / "faces.zip")
     return {
@@ -76,7 +78,8 @@ def _write_expressions(batch: Path) -> int:
     return len(names)
 
 
-def _write_receipt(path: Path, images: int) -> None:
+def _write_receipt(path: Path, batch: Path, images: int) -> None:
+    root = Records((batch / "records.bin").read_bytes()).root()
     stage = {"label": "training", "id": STATEMENTS["training"], "level": "block", "height": 7}
     part = {
         "label": "part 1 of 1",
@@ -85,7 +88,8 @@ def _write_receipt(path: Path, images: int) -> None:
         "height": 9,
         "images": images,
     }
-    path.write_text(json.dumps({"receipt": {"stages": [stage], "parts": [part]}}))
+    told = {"group": group_id([root]).hex(), "stages": [stage], "parts": [part]}
+    path.write_text(json.dumps({"receipt": told}))
 
 
 def _write_ablation(folder: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from support.faces import made_faces, write_zip
 from support.report_sources import HOSTILE_NAME, OPTIONS, STATEMENTS, make_report_sources
 
 PICTURES = 10
+ASSETS = Path(__file__).parents[4] / "gan" / "assets"
 
 
 class Page(HTMLParser):
@@ -57,6 +59,15 @@ def invoke(*arguments: object) -> Result:
 def everything(run_folder: Path, cpu: Device, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run with all that a report can be made of."""
     return make_report_sources(run_folder, tmp_path_factory.mktemp("report"), cpu)
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded generator with its records, as a run folder."""
+    folder = tmp_path_factory.mktemp("embedded")
+    for name in ("generator.safetensors", "stage.json"):
+        shutil.copyfile(ASSETS / name, folder / name)
+    return folder
 
 
 def options_of(everything: dict[str, Path]) -> list[object]:
@@ -123,7 +134,7 @@ def test_energy_follows_from_hours_and_the_assumed_power(everything: dict[str, P
 
 
 def test_folders_and_files_that_do_not_fit_are_refused(everything: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="not a run folder"):
+    with pytest.raises(ReportError, match="not a folder of run"):
         gather(Sources(run=tmp_path))
     run = everything["run"]
     for text, said in (
@@ -138,7 +149,62 @@ def test_folders_and_files_that_do_not_fit_are_refused(everything: dict[str, Pat
     ):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(ReportError, match=said):
-            gather(Sources(run=run, receipt=tmp_path / "bad.json"))
+            gather(Sources(run=run, batch=everything["batch"], receipt=tmp_path / "bad.json"))
+    for sources in (
+        Sources(run=run, batch=run),
+        Sources(run=run, evaluation=everything["batch"]),
+        Sources(run=run, ablation=run),
+    ):
+        with pytest.raises(ReportError, match="not a folder of"):
+            gather(sources)
+
+
+def test_what_another_generator_made_or_left_is_refused(
+    everything: dict[str, Path], embedded: Path, tmp_path: Path
+) -> None:
+    for sources in (
+        Sources(run=embedded, batch=everything["batch"]),
+        Sources(run=embedded, evaluation=everything["evaluation"]),
+        Sources(run=embedded, batch=everything["batch"], receipt=everything["receipt"]),
+    ):
+        with pytest.raises(ReportError, match="another generator"):
+            gather(sources)
+    shutil.copytree(everything["evaluation"], tmp_path / "mixed")
+    (tmp_path / "mixed" / "stage.json").write_bytes((embedded / "stage.json").read_bytes())
+    with pytest.raises(ReportError, match=r"stage\.json is of another generator"):
+        gather(Sources(run=everything["run"], evaluation=tmp_path / "mixed"))
+
+
+def test_a_receipt_places_the_batch_that_it_speaks_of_and_no_other(
+    everything: dict[str, Path], tmp_path: Path
+) -> None:
+    run, batch = everything["run"], everything["batch"]
+    told = json.loads(everything["receipt"].read_text())
+    changes: tuple[dict[str, object], ...] = ({"group": "00" * 32}, {"group": None}, {"parts": []})
+    for change in changes:
+        (tmp_path / "other.json").write_text(json.dumps({"receipt": told["receipt"] | change}))
+        with pytest.raises(ReportError, match="the receipt of another batch"):
+            gather(Sources(run=run, batch=batch, receipt=tmp_path / "other.json"))
+    with pytest.raises(ReportError, match="--batch"):
+        gather(Sources(run=run, receipt=everything["receipt"]))
+
+
+def test_records_of_the_run_that_the_batch_does_not_name_are_not_anchored(
+    everything: dict[str, Path],
+) -> None:
+    run, evaluation, batch = (everything[name] for name in ("run", "evaluation", "batch"))
+    found = gather(Sources(run=run, evaluation=evaluation, batch=batch, receipt=everything["receipt"]))
+    placed = {record.label for record in found.stages if found.place(record) is not None}
+    assert placed == {"training"}
+    assert {record.label for record in found.stages} > placed
+
+
+def test_an_evaluation_of_an_earlier_release_is_refused(everything: dict[str, Path], tmp_path: Path) -> None:
+    document = json.loads((everything["evaluation"] / "evaluation.json").read_text())
+    document["discriminator"]["accuracy"] = 0.5
+    (tmp_path / "evaluation.json").write_text(json.dumps(document))
+    with pytest.raises(ReportError, match=r"earlier release.*run facechain evaluate again"):
+        gather(Sources(run=everything["run"], evaluation=tmp_path))
 
 
 def test_every_item_of_the_checklist_has_its_section_and_its_way_to_get_there(
