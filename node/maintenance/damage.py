@@ -23,15 +23,25 @@ class StoreDamage(Exception):
     """The store holds something that its own headers, bodies or signatures contradict."""
 
     code: ClassVar[str] = "store-damage"
+    advice: ClassVar[str] = ADVICE
 
     def __init__(self, place: str, *, expected: str, got: str) -> None:
         """Name the place and keep both sides."""
         super().__init__(f"{place}: expected {expected}, got {got}")
         self.place = place
+        self.expected = expected
+        self.got = got
 
     def diagnostics(self) -> str:
         """Return the damage as one line for a person."""
-        return f"{self.code}: {self}; {ADVICE}"
+        return f"{self.code}: {self}; {self.advice}"
+
+
+class SnapshotDamage(StoreDamage):
+    """A snapshot file is not what it claims to be; no store was touched."""
+
+    code: ClassVar[str] = "snapshot-damage"
+    advice: ClassVar[str] = "fetch the file again, or export it again; no store was made"
 
 
 class MaintenanceRefused(Exception):

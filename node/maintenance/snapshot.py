@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -34,7 +35,7 @@ from ..store.lmdb_store import LmdbStore
 from ..store.lock import InstanceLock
 from ..store.port import Writer
 from ..store.schema import Table, height_key
-from .damage import MaintenanceRefused, StoreDamage, at, check_same
+from .damage import MaintenanceRefused, SnapshotDamage, StoreDamage, at, check_same
 from .offline import ReadOnlyStore
 from .progress import STEP_ROWS, Progress, silent
 from .replace import new_file, sync_file
@@ -127,8 +128,8 @@ def import_snapshot(
 ) -> Snapshot:
     """Make the store in `folder`, which must have none, from a snapshot of block `expected`.
 
-    `network`: the id that the data directory's genesis file has. Raises StoreLocked, StoreDamage (the file
-    is not what it claims), MaintenanceRefused (there is a store, another block or network) or StoreError.
+    `network`: the id that the data directory's genesis file has. Raises StoreLocked, SnapshotDamage (the
+    file is not what it claims), MaintenanceRefused (there is a store, another block or network) or StoreError.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with InstanceLock.acquire(folder):
@@ -136,7 +137,7 @@ def import_snapshot(
             raise MaintenanceRefused(f"{folder}: expected no store, got one; choose another --data-dir")
         with file.open("rb") as source, new_file(folder) as work:
             frames = read_frames(source)
-            with at(str(file)):
+            with _named(file):
                 begun = _begin(frames, expected, network)
                 with LmdbStore.open(work) as store:
                     _fill(store, begun, frames, progress)
@@ -148,6 +149,24 @@ def import_snapshot(
         size_bytes=file.stat().st_size,
         chainwork=begun.tree.nodes[begun.target].chainwork,
     )
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Turn whatever does not hold inside into SnapshotDamage of the file."""
+    try:
+        with at(str(file)):
+            try:
+                yield
+            except DecodeError as error:
+                raise SnapshotDamage(
+                    f"{file}: {error.what}", expected=str(error.expected), got=str(error.got)
+                ) from error
+    except SnapshotDamage:
+        raise
+    except StoreDamage as damage:
+        place = damage.place if damage.place == str(file) else f"{file}: {damage.place}"
+        raise SnapshotDamage(place, expected=damage.expected, got=damage.got) from damage
 
 
 def _begin(frames: Iterator[tuple[Frame, bytes]], expected: bytes, network: bytes | None) -> _Import:

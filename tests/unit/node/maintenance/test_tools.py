@@ -11,7 +11,7 @@ from facechain.node.chain_runner import open_tip
 from facechain.node.chainstate import ChainState
 from facechain.node.data_dir import DataDir
 from facechain.node.maintenance.backup import back_up
-from facechain.node.maintenance.damage import MaintenanceRefused, StoreDamage
+from facechain.node.maintenance.damage import MaintenanceRefused, SnapshotDamage, StoreDamage
 from facechain.node.maintenance.prune import prune
 from facechain.node.maintenance.reindex import reindex
 from facechain.node.maintenance.rollback import roll_back
@@ -256,12 +256,21 @@ def test_a_snapshot_of_another_block_or_network_or_with_a_flipped_bit_is_refused
     whole = file.read_bytes()
     for position in range(0, len(whole), 397):
         file.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
-        with pytest.raises((StoreDamage, MaintenanceRefused)):
+        with pytest.raises((SnapshotDamage, MaintenanceRefused)):
             import_snapshot(other, file, expected=done.block_hash)
         assert not (other / "data.mdb").exists()
-    file.write_bytes(whole[:-1])
-    with pytest.raises(StoreDamage, match="end of the file"):
-        import_snapshot(other, file, expected=done.block_hash)
+    for garbage, words in (
+        (whole[:-1], "got the end of the file"),
+        (b"garbage", "expected 'facechain snapshot 1'"),
+    ):
+        file.write_bytes(garbage)
+        with pytest.raises(SnapshotDamage) as found:
+            import_snapshot(other, file, expected=done.block_hash)
+        line = found.value.diagnostics()
+        assert line.startswith(f"snapshot-damage: {file}: snapshot: ")
+        assert words in line
+        assert "fetch the file again" in line
+        assert "reindex" not in line
     with pytest.raises(MaintenanceRefused, match="expected no store"):
         import_snapshot(folder, file, expected=done.block_hash)
 
