@@ -11,7 +11,7 @@ import numpy as np
 from .checkpoints import write_atomically
 from .clustering import WITHHELD, Clustering
 from .datasets import Pixels
-from .errors import ConfigError
+from .errors import MissingPackageError
 from .feature_space import Floats
 from .latents import derive_seed
 from .plots import cluster_scatter, size_histogram
@@ -58,7 +58,7 @@ def write_umap(clustering: Clustering, folder: Path, *, seed: bytes) -> None:
     """Scatter of a UMAP embedding (McInnes et al. 2018) of the feature space.
 
     Raises:
-        ConfigError: umap-learn is not installed.
+        MissingPackageError: umap-learn is not installed.
     """
     shown = _shown(clustering)
     planar = _umap(np.asarray(clustering.points[shown]), derive_seed(seed, "facechain/umap") % 2**31)
@@ -69,7 +69,7 @@ def _umap(points: Floats, random_state: int) -> Floats:
     try:
         import umap
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackageError(
             "UMAP is not installed",
             expected="the package umap-learn",
             got=str(error),

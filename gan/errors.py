@@ -49,6 +49,12 @@ class ConfigError(ProducerError):
     """A configuration value is unknown or out of range."""
 
 
+class MissingPackageError(ConfigError):
+    """An optional package is not installed; the hint says which extra installs it."""
+
+    exit_code = REFUSED
+
+
 class CheckpointError(ProducerError):
     """A checkpoint is missing, damaged, or belongs to another network."""
 

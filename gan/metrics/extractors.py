@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..datasets import Pixels
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingPackageError
 from ..evaluation import RESIZER as EFFICIENTNET_RESIZER
 from ..evaluation import extract_features, open_extractor
 
@@ -166,8 +166,8 @@ def _enlarged(image: Pixels) -> Pixels:
     return np.asarray(resized, dtype=np.uint8)
 
 
-def _missing_dlib(got: str) -> ConfigError:
-    return ConfigError(
+def _missing_dlib(got: str) -> MissingPackageError:
+    return MissingPackageError(
         "the face embedding is not installed",
         expected="dlib-bin and face-recognition-models",
         got=got,
@@ -191,7 +191,7 @@ def _load_inception(weights: Path) -> torch.nn.Module:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackageError(
             "torch-fidelity is not installed",
             expected="the package torch-fidelity",
             got=str(error),
