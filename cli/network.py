@@ -161,7 +161,15 @@ def sign(file: Path, *, key: str, passphrase_file: Path | None, data_dir: DataDi
     from ..node.genesis_file import read_document, write_document
 
     document = read_document(file)
-    signed = document.signed(open_key(data_dir, key, Passphrases(file=passphrase_file)))
+    signer = open_key(data_dir, key, Passphrases(file=passphrase_file))
+    if signer.public not in document.genesis.administrators:
+        raise RefusedError(
+            f"key {key}",
+            expected=f"the key of an administrator of {file}",
+            got=f"{signer.public.hex()}, which is none's",
+            advice="`facechain network show` lists the administrators",
+        )
+    signed = document.signed(signer)
     if not signed.missing:
         signed.complete()
     write_document(file, signed, replace_existing=True)

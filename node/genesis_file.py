@@ -36,6 +36,8 @@ SIGNATURE_BYTES: Final = 64
 BITS_BYTES: Final = 4
 FILE_MODE: Final = 0o644
 MAX_DIGITS: Final = 20
+UINT_MAX: Final = 2**64 - 1
+_UINT: Final = f"a whole number from 0 to {UINT_MAX}"
 
 _NAMES: Final = frozenset(
     ("format", "draft", "network_id", "name", "time_ms", "params", "administrators", "grants")
@@ -240,8 +242,8 @@ def parse_param(name: str, text: str) -> int | Retarget:
         return _retarget(text)
     if name == "pow_limit_bits":
         return _bits(text)
-    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS:
-        raise DecodeError(name, expected="a whole number", got=_short(text))
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or int(text) > UINT_MAX:
+        raise DecodeError(name, expected=_UINT, got=_short(text))
     return int(text)
 
 
@@ -328,8 +330,8 @@ def _text(value: object, name: str) -> str:
 
 
 def _uint(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
-        raise DecodeError(name, expected="a whole number", got=_short(value))
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= UINT_MAX:
+        raise DecodeError(name, expected=_UINT, got=_short(value))
     return value
 
 
