@@ -75,6 +75,12 @@ def propose(
         raise UsageError(
             "proposal", expected="--grant or --revoke", got="both" if grant else "neither of them"
         )
+    if grant and role_name == "viewer" and encryption_key is None:
+        raise UsageError(
+            "--grant viewer",
+            expected="--encryption-key HEX, the public key that `facechain view key` prints",
+            got="none",
+        )
     payload = _proposal(
         GRANT if grant else REVOKE,
         role_name,
@@ -189,6 +195,11 @@ def prove(
 
     trusted = trusted_network(network, data_dir)
     file = fetch(role_name, public_key(data_dir, key), api=api, data_dir=data_dir)
+    tip = file.proof.anchor.height
+    if height is not None and height > tip + 1:
+        raise UsageError(
+            "option --height", expected=f"at most {tip + 1}, the block after the tip at {tip}", got=height
+        )
     answer = judge(file, height=height, trusted=trusted, headers=None)
     out.write_bytes(file.encode())
     emit({**answer.json(), "file": str(out)}, as_json=as_json, lines=[*answer.lines(), f"wrote {out}"])

@@ -131,6 +131,8 @@ def test_bad_files_and_options_are_one_clear_line(past: ApiThread, tmp_path: Pat
         (("headers", "sync", "--out", str(chain), "--network", "ab" * 32), 2, "network: expected abab"),
         (("role", "prove", PRODUCER.public.hex(), "producer", "--out", str(other), "--network", "ab" * 32), 2, "network"),
         (("role", "prove", "ab", "producer", "--out", str(other)), 1, "ab"),
+        (("role", "prove", PRODUCER.public.hex(), "producer", "--out", str(other), "--height", "4"), 3,
+         "option --height: expected at most 3, the block after the tip at 2, got 4"),
     ):  # fmt: skip
         found = failure(capsys, *arguments)
         assert (found[0], text in found[1]) == (code, True), found

@@ -88,7 +88,7 @@ def test_sequence_counts_statements_that_wait(node: ApiThread, capsys: Capture) 
     [
         (["role", "propose", "producer", "00" * 32, "--key", "alice"], "--grant or --revoke"),
         (propose("--revoke"), "got both"),
-        (propose(role="viewer"), "encryption key"),
+        (propose(role="viewer"), "expected --encryption-key HEX"),
         (propose("--encryption-key", "zz"), "64 hex digits"),
         (propose("--suspect-since", "3"), "suspect since"),
         (propose("--note", "x" * 600), "note"),
