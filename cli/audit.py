@@ -40,6 +40,8 @@ _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 )
 @click.option(
     "--trust-network",
+    "--network",
+    "trust_network",
     cls=LongNameOption,
     metavar="ID|FILE",
     help="Network that counts: its id or its genesis file.  [default: that of the data directory]",
@@ -143,6 +145,9 @@ def _write_proof(found: Audit, path: Path) -> None:
 )
 @click.option(
     "--network",
+    "--trust-network",
+    "network",
+    cls=LongNameOption,
     metavar="ID|FILE",
     help="Network that counts: its id or its genesis file.  [default: that of the data directory]",
 )

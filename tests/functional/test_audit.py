@@ -148,9 +148,9 @@ def test_a_proof_file_is_verified_without_a_node(
     output(capsys, *submit(path))
     proof, genesis = tmp_path / "x.fcproof", tmp_path / "genesis.json"
     write_document(genesis, GenesisDocument.of(keeper.genesis))
-    audit(capsys, path / "00000001.png", "--proof", str(proof), "--trust-network", str(genesis))
+    audit(capsys, path / "00000001.png", "--proof", str(proof), "--network", str(genesis))
     monkeypatch.setenv("FACECHAIN_API", f"http://127.0.0.1:{free_ports(1)[0]}")
-    network = ("--network", str(genesis))
+    network = ("--trust-network", str(genesis))
     good = output(capsys, "verify", str(path / "00000001.png"), str(proof), *network)
     assert (good["result"], good["network_trusted"]) == ("verified", True)
     other = output(capsys, "verify", str(path / "00000002.png"), str(proof), *network, code=2)
