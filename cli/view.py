@@ -37,6 +37,9 @@ OUT = click.option(
 )
 
 
+UNPROTECTED = "warning: the viewer's key has no passphrase: whoever reads {path} can open what it is granted"
+
+
 @click.group()
 def view() -> None:
     """Let viewers open encrypted batches.
@@ -65,6 +68,8 @@ def key(*, out: Path, no_passphrase: bool, passphrase_file: Path | None, as_json
     made = X25519PrivateKey.generate()
     passphrase = None if no_passphrase else Passphrases(file=passphrase_file).new(out.name)
     write_view_key(out, made, passphrase)
+    if passphrase is None:
+        say(UNPROTECTED.format(path=out))
     public = public_bytes(made).hex()
     emit(
         {"encryption_key": public, "file": str(out)},

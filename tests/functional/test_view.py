@@ -1,5 +1,6 @@
 """From a viewer's key to the content key in the viewer's hands, through a node's real API."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ def ready(keeper: ApiThread, data_dir: Path, tmp_path: Path, capsys: Capture) ->
     keystore = Keystore(data_dir / "keys")
     for name, key in (("admin", ADMIN), ("carol", PRODUCER), ("vera", VIEWER)):
         keystore.add(name, key, None)
-    made = output(capsys, "view", "key", "--out", str(tmp_path / "vera.pem"), "--no-passphrase")
+    file = tmp_path / "vera.pem"
+    assert run(["view", "key", "--out", str(file), "--no-passphrase", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == (
+        f"warning: the viewer's key has no passphrase: whoever reads {file} can open what it is granted\n"
+    )
+    made = json.loads(out)
     granted = ("--encryption-key", made["encryption_key"], "--key", "admin", "--wait", "1")
     output(capsys, "role", "propose", "viewer", "vera", "--grant", *granted)
     receipt = output(capsys, "submit", "--batch", str(images(tmp_path / "images", 2)), "--key", "sam")
