@@ -21,7 +21,7 @@ from .output import columns, emit, facts, say
 if TYPE_CHECKING:
     from ..node.data_dir import DataDir
     from ..node.maintenance.progress import Progress
-    from ..node.maintenance.verify import Verification
+    from ..node.maintenance.verify import Check, Verification
 
 _HASH_BYTES = 32
 
@@ -67,11 +67,16 @@ def _verified(report: Verification) -> dict[str, object]:
         "base_height": report.base_height,
         "checks": [
             {"level": item.level, "what": item.what, "count": item.count, "bytes": item.size_bytes}
-            for item in report.checks
+            for item in _in_order(report)
         ],
         "not_checked": report.not_checked,
         "damage": None,
     }
+
+
+def _in_order(report: Verification) -> list[Check]:
+    """By level: pages, of level 1, are read before the store of level 0 is opened."""
+    return sorted(report.checks, key=lambda item: item.level)
 
 
 def _verified_lines(report: Verification) -> list[str]:
@@ -84,7 +89,7 @@ def _verified_lines(report: Verification) -> list[str]:
                 f"{item.count:,}",
                 "" if item.size_bytes is None else f"{item.size_bytes:,}",
             )
-            for item in report.checks
+            for item in _in_order(report)
         ],
     )
     lines += [f"not checked: {item}" for item in report.not_checked]

@@ -52,6 +52,9 @@ def test_tools_beside_a_running_node_and_after_it(network: NetworkRecord, tmp_pa
     checked = db(data_dir, "verify", "--level", "4")
     assert checked["damage"] is None
     assert checked["height"] > mark
+    levels = [check["level"] for check in checked["checks"]]
+    assert levels == sorted(levels)
+    assert {*levels} == {0, 1, 2, 3, 4}
     imported = db(other, "snapshot", "import", str(file), "--expect", exported["hash"])
     assert imported["state_root"] == exported["state_root"]
     with NodeProcess(other, network.genesis_file) as again:
