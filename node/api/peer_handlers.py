@@ -75,10 +75,10 @@ async def post_ban(request: web.Request) -> web.Response:
     fields = await _fields(request, context, required={"peer"}, optional={"reason", "seconds"})
     pattern = _pattern(fields["peer"])
     reason = fields.get("reason", DEFAULT_REASON)
-    if not isinstance(reason, str) or not reason.isprintable() or len(reason.encode()) > MAX_BAN_REASON_BYTES:
-        raise bad_request(
-            "reason", expected=f"one line of at most {MAX_BAN_REASON_BYTES} bytes", got="another"
-        )
+    if not isinstance(reason, str) or not reason.isprintable():
+        raise bad_request("reason", expected="one line of printable text", got=repr(reason)[:80])
+    if (size := len(reason.encode(errors="replace"))) > MAX_BAN_REASON_BYTES:
+        raise bad_request("reason", expected=f"at most {MAX_BAN_REASON_BYTES} bytes", got=f"{size} bytes")
     seconds = fields.get("seconds", BAN_SECONDS)
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= BAN_SECONDS_MAX:
         raise bad_request(

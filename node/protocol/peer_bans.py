@@ -30,7 +30,6 @@ from ..wire.limits import (
 )
 
 MAX_ROW_BYTES: Final = 1_024
-MAX_TEXT_BYTES: Final = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
