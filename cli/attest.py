@@ -58,7 +58,8 @@ def attest(
     """Attest that IMAGE, which you rendered from the model, has exactly the registered pixels.
 
     The registration is audited first; what the node says is not believed. Attest only what you rendered
-    yourself: your key stands for it, and every audit of the image will name it.
+    yourself: your key stands for it, and every audit of the image will name it. With the key that registered the
+    batch it proves nothing, and audits say so.
     """
     from ..consensus.errors import DecodeError
     from ..consensus.kinds import Kind

@@ -146,6 +146,7 @@ def story_json(story: Story) -> dict[str, Any]:
         ],
         "disputed_since": story.disputed_since,
         "attested_by": [author.hex() for author in story.attestations],
+        "attested_by_own_author": story.attested_by_own_author,
     }
 
 
@@ -251,8 +252,7 @@ def _story_rows(story: Story, *, trust: str) -> Iterator[tuple[str, object]]:
     yield "checkpoint", covered
     yield "retracted", _retracted(story)
     yield "key disputed", "no" if story.disputed_since is None else f"from height {story.disputed_since}"
-    attested = ", ".join(author.hex() for author in story.attestations)
-    yield "reproduced", f"attested by {attested}" if attested else "not attested"
+    yield "reproduced", _attested(story)
     yield "network", f"{story.network_name} {story.network_id.hex()} ({trust})"
 
 
@@ -271,6 +271,12 @@ def _retracted(story: Story) -> str:
         return f"the whole batch, at height {story.retracted_height}"
     reasons = "; ".join(f"{reason} ({author.hex()})" for author, reason in story.record_retractions)
     return reasons or "no"
+
+
+def _attested(story: Story) -> str:
+    by = ["its own author, which proves nothing"] if story.attested_by_own_author else []
+    by = [author.hex() for author in story.attestations] + by
+    return f"attested by {', '.join(by)}" if by else "not attested"
 
 
 def _time(time_ms: int) -> str:

@@ -68,7 +68,9 @@ class Story:
     disputed_since: int | None
     """Height from which the author's key is disputed, when the image is not older."""
     attestations: tuple[bytes, ...]
-    """Authors who say that they rendered this image again, each once."""
+    """Authors other than the batch's who say that they rendered this image again, each once."""
+    attested_by_own_author: bool
+    """The batch's author says so too, which is no more than the claim itself."""
 
     def stage(self, reference: bytes) -> StageFact | None:
         """Return a stage by statement id."""
@@ -103,6 +105,7 @@ def tell_story(evidence: Evidence) -> Story:
         raise ValueError("evidence: expected one that was verified, got one about no batch")
     entry = None if evidence.batch_entry.value is None else StageEntry.decode(evidence.batch_entry.value)
     checkpoint = evidence.checkpoint.entry.value
+    attesting = tuple(dict.fromkeys(_attestations(evidence)))
     return Story(
         network_name=genesis.name,
         network_id=genesis.network_id,
@@ -125,7 +128,8 @@ def tell_story(evidence: Evidence) -> Story:
         retracted_height=0 if entry is None else entry.retracted_height,
         record_retractions=_retractions(evidence, statement.id, evidence.record.index),
         disputed_since=_disputed_since(evidence),
-        attestations=tuple(dict.fromkeys(_attestations(evidence))),
+        attestations=tuple(author for author in attesting if author != header.author),
+        attested_by_own_author=header.author in attesting,
     )
 
 

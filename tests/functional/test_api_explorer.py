@@ -117,6 +117,13 @@ async def test_image_page_tells_retraction_attestation_and_second_claims() -> No
         await served.node.put(
             ADMIN, Attestation(batch=told.batch.id, record=0, pixel_hash=first.pixel_hash, note="")
         )
+        for picture in (second, told.pictures[2]):
+            await served.node.put(
+                SUBMITTER, Attestation(batch=told.batch.id, record=2, pixel_hash=picture.pixel_hash, note="")
+            )
+        await served.node.put(
+            ADMIN, Attestation(batch=told.batch.id, record=2, pixel_hash=second.pixel_hash, note="")
+        )
         await served.node.put(SUBMITTER, Retract(target=told.batch.id, record=1, reason="too <close>"))
         payload, header = picture_batch([first])
         await served.node.put(SUBMITTER, payload, header)
@@ -124,6 +131,11 @@ async def test_image_page_tells_retraction_attestation_and_second_claims() -> No
         page = await served.page(f"/image/{first.pixel_hash.hex()}")
         assert "claimed synthetic, and reproduced" in page
         assert "All claims of this image" in page
+        own = await served.page(f"/image/{told.pictures[2].pixel_hash.hex()}")
+        assert "reproduced" not in own.split("</h1>", maxsplit=1)[0].split("<h1>")[1]
+        assert "its own author, which proves nothing" in own
+        assert "attested by its own author" in (await _audit(served, told.pictures[2].data))[1]
+        assert "by 1 auditor" in (await _audit(served, first.data))[1]
         gone = await served.page(f"/image/{second.pixel_hash.hex()}")
         assert "too &lt;close&gt;" in gone
         assert "too <close>" not in gone

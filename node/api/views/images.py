@@ -114,7 +114,7 @@ def claim_view(snapshot: Snapshot, place: RecordPlace) -> JsonObject:
     if claim is None:
         return {**common, "pruned": True}
     statement, batch, record = claim.statement, claim.batch, claim.record
-    remarks = _remarks(snapshot, statement.id, place.record)
+    remarks = _remarks(snapshot, claim)
     return {
         **common,
         "pruned": False,
@@ -161,21 +161,27 @@ def is_disputed(snapshot: Snapshot, author: bytes, height: int) -> bool:
     return any(entry.suspect_since is not None and height >= entry.suspect_since for entry in entries)
 
 
-def _remarks(snapshot: Snapshot, batch: bytes, record: int) -> JsonObject:
+def _remarks(snapshot: Snapshot, claim: Claim) -> JsonObject:
     """Return retraction and attestations of one record, from the statements that name its batch."""
-    entry = snapshot.state.stage(batch)
+    batch, record = claim.statement, claim.place.record
+    entry = snapshot.state.stage(batch.id)
     whole = entry is not None and entry.retracted_height > 0
     reasons: list[str] = []
-    attestations: list[JsonObject] = []
-    for place, payload in _mentions(snapshot, batch):
-        if isinstance(payload[1], Retract) and (payload[1].record in {None, record}):
-            reasons.append(payload[1].reason)
-        if isinstance(payload[1], Attestation) and payload[1].record == record:
-            attestations.append({"author": payload[0].author.hex(), "height": place.height})
+    attesting: dict[bytes, int] = {}
+    for place, (statement, payload) in _mentions(snapshot, batch.id):
+        if isinstance(payload, Retract) and (payload.record in {None, record}):
+            reasons.append(payload.reason)
+        if isinstance(payload, Attestation) and (payload.record, payload.pixel_hash) == (
+            record,
+            claim.record.pixel_hash,
+        ):
+            attesting.setdefault(statement.author, place.height)
+    own = attesting.pop(batch.author, None)
     return {
         "retracted": whole or bool(reasons),
         "retraction_reasons": reasons,
-        "attestations": attestations,
+        "attestations": [{"author": author.hex(), "height": height} for author, height in attesting.items()],
+        "attested_by_own_author": own is not None,
     }
 
 

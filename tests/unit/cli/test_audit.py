@@ -172,13 +172,21 @@ def test_the_story_is_told_whole(node: ApiThread) -> None:
     put(node, Retract(target=batch.batch, record=2, reason="wrong file"))
     found = by_hash(node, picture.pixel_hash)
     content = audit_json(found)["claims"][0]["story"]
-    assert content["attested_by"] == [SUBMITTER.public.hex()]
+    assert (content["attested_by"], content["attested_by_own_author"]) == ([], True)
     assert content["record_retractions"] == [{"author": SUBMITTER.public.hex(), "reason": "wrong file"}]
     assert [stage["stage_type"] for stage in content["stages"]] == ["training", "privacy", "dataset"]
     page = "\n".join(audit_lines(found))
-    assert "claimed synthetic and reproduced by an attesting auditor: registered, verified; RETRACTED" in page
+    assert "claimed synthetic: registered, verified; RETRACTED" in page
+    assert "attested by its own author, which proves nothing" in page
     for text in ("no differential privacy", "faces", "a model (steps 9)", "wrong file", "none covers it yet"):
         assert text in page
+    put(node, Attestation(batch=batch.batch, record=2, pixel_hash=picture.pixel_hash, note=""), ADMIN)
+    found = by_hash(node, picture.pixel_hash)
+    content = audit_json(found)["claims"][0]["story"]
+    assert (content["attested_by"], content["attested_by_own_author"]) == ([ADMIN.public.hex()], True)
+    page = "\n".join(audit_lines(found))
+    assert "claimed synthetic and reproduced by an attesting auditor: registered, verified; RETRACTED" in page
+    assert f"attested by {ADMIN.public.hex()}, its own author, which proves nothing" in page
     put(node, Retract(target=batch.batch, record=None, reason="all"))
     put(
         node,

@@ -158,9 +158,20 @@ def test_withdrawn_stages_are_told_with_the_reason() -> None:
 def test_story_tells_what_happened_since() -> None:
     told = story()
     assert told.record_retractions == ((SUBMITTER.public, "resembles a person"),)
-    assert told.attestations == (PRODUCER.public,)
+    assert (told.attestations, told.attested_by_own_author) == ((PRODUCER.public,), False)
     assert told.retracted_height == 0
     assert told.disputed_since == 2
+
+
+def test_an_attestation_by_the_batchs_own_author_is_no_auditors() -> None:
+    registered = register(FILES)
+    said = Attestation(batch=registered.batch.id, record=RECORD, pixel_hash=pixels_of(registered), note="")
+    registered.mine([registered.builder.statement(SUBMITTER, said)])
+    told = tell_story(evidence_of(registered))
+    assert (told.attestations, told.attested_by_own_author) == ((), True)
+    registered.mine([registered.builder.statement(key, said) for key in (PRODUCER, ADMIN, PRODUCER)])
+    told = tell_story(evidence_of(registered))
+    assert (told.attestations, told.attested_by_own_author) == ((PRODUCER.public, ADMIN.public), True)
 
 
 def test_image_older_than_the_dispute_is_not_disputed() -> None:

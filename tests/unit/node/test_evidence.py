@@ -99,7 +99,7 @@ def test_retraction_attestation_and_dispute_are_told() -> None:
     story = tell_story(evidence)
     assert story.retracted_height == block.header.height
     assert story.record_retractions == ((SUBMITTER.public, "a mistake"),)
-    assert story.attestations == (SUBMITTER.public,)
+    assert (story.attestations, story.attested_by_own_author) == ((), True)
     assert story.disputed_since == 1
     assert tell_story(evidence_of(registered, 1)).record_retractions == ()
 
