@@ -228,24 +228,36 @@ def _compare(source: Source, facts: _Facts, records: Records, images: Sequence[I
             got=f"{size[0]} x {size[1]}",
         )
     manifest = manifest_bytes(images)
-    stored = (
-        source.read(MANIFEST_FILE, max_bytes=MANIFEST_BYTES_MAX) if MANIFEST_FILE in source.names else b""
-    )
+    if MANIFEST_FILE not in source.names:
+        raise BatchRejected(facts.what, expected=MANIFEST_FILE, got="none")
+    stored = source.read(MANIFEST_FILE, max_bytes=MANIFEST_BYTES_MAX)
     if stored != manifest or sha256(manifest) != facts.hash("manifest_sha256"):
         raise BatchRejected(
             source.describe(MANIFEST_FILE),
             expected=f"the manifest of these images, SHA-256 {sha256(manifest).hex()}",
             got=sha256(stored).hex(),
         )
-    if PERCEPTUAL_FILE in source.names:
-        column = source.read(PERCEPTUAL_FILE, max_bytes=HASH_BYTES * IMAGES_MAX)
-        if column != b"".join(image.look for image in images):
-            raise BatchRejected(
-                source.describe(PERCEPTUAL_FILE),
-                expected="the perceptual hashes of these images",
-                got="others",
-                advice="it was written by another version of facechain: produce the batch again",
-            )
+    _compare_looks(source, b"".join(image.look for image in images), public=facts.flag("public"))
+
+
+def _compare_looks(source: Source, looks: bytes, *, public: bool) -> None:
+    """Refuse a public folder without its perceptual hashes, though they follow from the images: a part of it is gone."""
+    is_there = PERCEPTUAL_FILE in source.names
+    column = source.read(PERCEPTUAL_FILE, max_bytes=HASH_BYTES * IMAGES_MAX) if is_there else b""
+    if is_there and column != looks:
+        raise BatchRejected(
+            source.describe(PERCEPTUAL_FILE),
+            expected="the perceptual hashes of these images",
+            got="others",
+            advice="it was written by another version of facechain: produce the batch again",
+        )
+    if public and not is_there:
+        raise BatchRejected(
+            source.describe(PERCEPTUAL_FILE),
+            expected=f"the perceptual hashes of a public batch, {len(looks)} bytes",
+            got="nothing",
+            advice="the folder is not whole: copy it again, or submit its images/ as plain files",
+        )
 
 
 def _commitment(stages: Sequence[StageDraft]) -> bytes | None:

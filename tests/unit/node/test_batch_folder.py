@@ -102,7 +102,9 @@ def test_a_zip_of_a_produced_batch_is_the_same_batch(tmp_path: Path, prefix: str
 
 
 def test_a_private_batch_keeps_its_commitment(tmp_path: Path) -> None:
-    batch = read_batch(produce(tmp_path / "batch", public=False))
+    path = produce(tmp_path / "batch", public=False)
+    assert not (path / "perceptual.bin").exists()
+    batch = read_batch(path)
     assert not batch.public
     assert batch.seed is None
     assert batch.seed_commitment == bytes.fromhex("cd" * 32)
@@ -127,6 +129,10 @@ DAMAGE: Mapping[str, tuple[Callable[[Path], object], str]] = {
         "records.bin: expected 5 records, 350 bytes",
     ),
     "records are gone": (lambda path: (path / "records.bin").unlink(), "records.bin"),
+    "the manifest is gone": (
+        lambda path: (path / "manifest.json").unlink(),
+        "expected manifest.json, got none",
+    ),
     "another manifest": (
         lambda path: (path / "manifest.json").write_bytes(b"{}"),
         "manifest.json: expected the manifest of these images",
@@ -134,6 +140,10 @@ DAMAGE: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "another look": (
         lambda path: (path / "perceptual.bin").write_bytes(bytes(160)),
         "perceptual.bin: expected the perceptual hashes of these images",
+    ),
+    "looks are gone": (
+        lambda path: (path / "perceptual.bin").unlink(),
+        "perceptual.bin: expected the perceptual hashes of a public batch, 160 bytes, got nothing",
     ),
     "another format": (lambda path: change_json(path / "batch.json", format="x"), "format facechain-batch-1"),
     "no JSON": (lambda path: (path / "batch.json").write_text("{"), "expected JSON"),
