@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +18,7 @@ from .address_gossip import AddressGossip
 from .chainstate import ChainState
 from .peer_link import PeerLink
 from .protocol.actions import Action, PeerId, Punish, Send
-from .protocol.relay import Relay
+from .protocol.relay import ReadStatements, Relay, read_statements
 from .protocol.sync import Synchronizer
 from .store.errors import StoreError
 from .wire.messages import (
@@ -48,6 +48,12 @@ HEADERS_CHECKED_ON_LOOP = 8
 
 HEADERS_READ_ON_LOOP = 64
 """More headers are read for a peer in a thread."""
+
+STATEMENTS_READ_IN_A_TURN = 64
+"""Statements that are decoded at a time: some 4 ms."""
+
+STATEMENT_BYTES_READ_IN_A_TURN = 256 * 2**10
+"""The same, for large ones; one more may come on top."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +91,8 @@ class Inbox:
             return await self._on_get_headers(link.id, message)
         if isinstance(message, GetBody | GetLeaves):
             return await self._on_get_body(link.id, message)
+        if isinstance(message, Statements):
+            return await self._on_statements(link, message)
         handler = _HANDLERS.get(type(message))
         return () if handler is None else handler(self, link, message)
 
@@ -169,10 +177,21 @@ class Inbox:
         """Take a GetStatements."""
         return self._relay.on_get_statements(link.id, message)
 
-    def on_statements(self, link: PeerLink, message: Statements) -> Sequence[Action]:
-        """Take a Statements."""
-        actions, statements = self._relay.on_statements(link.id, message.statements, time.monotonic())
-        return actions + self._sync.on_statements(link.id, statements, time.monotonic())
+    async def _on_statements(self, link: PeerLink, message: Statements) -> Sequence[Action]:
+        """Take a Statements; of many, everybody else has a turn after every few."""
+        read = ReadStatements()
+        for part in _parts(message.statements):
+            if read.statements:
+                await asyncio.sleep(0)
+            read_statements(part, read)
+            if read.error is not None:
+                break
+        if link.id not in self._links:
+            return ()
+        now = time.monotonic()
+        return self._relay.on_read(link.id, read, now) + self._sync.on_statements(
+            link.id, read.statements, now
+        )
 
     def on_not_found(self, link: PeerLink, message: NotFound) -> Sequence[Action]:
         """Take a NotFound."""
@@ -205,6 +224,17 @@ def _seals_are_valid(headers: Sequence[SealedHeader], network_id: bytes) -> bool
     return all(item.has_valid_seal(network_id) for item in headers)
 
 
+def _parts(statements: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Cut statements into what is read in one turn."""
+    start = size = 0
+    for position, item in enumerate(statements):
+        if position - start >= STATEMENTS_READ_IN_A_TURN or size >= STATEMENT_BYTES_READ_IN_A_TURN:
+            yield statements[start:position]
+            start, size = position, 0
+        size += len(item)
+    yield statements[start:]
+
+
 _HANDLERS: Mapping[type[Message], Callable[[Inbox, PeerLink, Any], Sequence[Action]]] = MappingProxyType(
     {
         Status: Inbox.on_status,
@@ -214,7 +244,6 @@ _HANDLERS: Mapping[type[Message], Callable[[Inbox, PeerLink, Any], Sequence[Acti
         AnnounceBlock: Inbox.on_announce_block,
         Inventory: Inbox.on_inventory,
         GetStatements: Inbox.on_get_statements,
-        Statements: Inbox.on_statements,
         NotFound: Inbox.on_not_found,
         GetAddresses: Inbox.on_get_addresses,
         Addresses: Inbox.on_addresses,
@@ -222,4 +251,5 @@ _HANDLERS: Mapping[type[Message], Callable[[Inbox, PeerLink, Any], Sequence[Acti
         Clock: Inbox.on_clock,
     }
 )
-"""Who takes a message of which type; Headers, GetHeaders, GetBody and GetLeaves may take long and go through a thread."""
+"""Who takes a message of which type; Headers, GetHeaders, GetBody and GetLeaves may take long and go through a thread,
+and Statements are read in several turns."""

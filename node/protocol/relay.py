@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ...consensus.errors import DecodeError, RuleViolation
+from ...consensus.errors import ConsensusError, DecodeError, RuleViolation
 from ...consensus.statement import Statement
 from ...consensus.validation import check_payload_hash
 from ..wire.chunks import cut_statements
@@ -75,6 +75,29 @@ class _Peer:
     stalls: int = 0
     blocks_only: bool = False
     """Statements are neither offered to it nor taken from it, but for those of blocks."""
+
+
+@dataclass(slots=True)
+class ReadStatements:
+    """Statements of a message whose payloads are checked, up to the first one that is wrong."""
+
+    statements: list[Statement] = field(default_factory=list)
+    error: ConsensusError | None = None
+    """What is wrong with that one."""
+
+
+def read_statements(encoded: Iterable[bytes], read: ReadStatements | None = None) -> ReadStatements:
+    """Decode statements, after those that were `read` of the same message before."""
+    read = read or ReadStatements()
+    for item in encoded:
+        try:
+            statement = Statement.decode(item)
+            check_payload_hash(statement)
+        except (DecodeError, RuleViolation) as error:
+            read.error = error
+            break
+        read.statements.append(statement)
+    return read
 
 
 class Relay:
@@ -150,28 +173,28 @@ class Relay:
     def on_statements(
         self, peer: PeerId, encoded: Sequence[bytes], now: float
     ) -> tuple[list[Action], list[Statement]]:
-        """Take statements that came; return actions and the decoded statements, whose payloads are checked.
+        """Take statements that came in one step; return actions and the decoded statements."""
+        read = read_statements(encoded)
+        return self.on_read(peer, read, now), read.statements
+
+    def on_read(self, peer: PeerId, read: ReadStatements, now: float) -> list[Action]:
+        """Take statements that came and were read.
 
         What the peer was asked for together with them and did not send is asked for again.
         """
         state = self._peers[peer]
-        statements: list[Statement] = []
         actions: list[Action] = []
-        for item in encoded:
-            try:
-                statement = Statement.decode(item)
-                check_payload_hash(statement)
-            except (DecodeError, RuleViolation) as error:
-                return [*actions, Punish(peer, error.code, error.message)], statements
-            statements.append(statement)
+        for statement in read.statements:
             self._note_known(state, statement.leaf)
             self.counts.statements_received += 1
             self.counts.statements_repeated += self._is_here(statement.leaf)
             if self._asked.get(statement.leaf) == peer:
                 self._checking[statement.leaf] = None
                 actions.append(StatementReceived(statement, peer))
-        self._on_answer(peer, state, {statement.leaf for statement in statements})
-        return [*actions, *self._ask(peer, now)], statements
+        if read.error is not None:
+            return [*actions, Punish(peer, read.error.code, read.error.message)]
+        self._on_answer(peer, state, {statement.leaf for statement in read.statements})
+        return [*actions, *self._ask(peer, now)]
 
     def _on_answer(self, peer: PeerId, state: _Peer, leaves: Collection[bytes]) -> None:
         """Close the groups that an answer belongs to; what is left of them is to be asked for first."""
