@@ -67,6 +67,11 @@ class NodeView:
         """Statements that wait."""
         return 0 if self.status is None else int(self.status.content.get("mempool", {}).get("statements", 0))
 
+    @property
+    def equivocators(self) -> int:
+        """Keys that it saw say two things in one place since it started."""
+        return 0 if self.status is None else int(self.status.content.get("equivocations", {}).get("keys", 0))
+
 
 Until = Callable[[tuple[NodeView, ...]], bool | Awaitable[bool]]
 

@@ -27,13 +27,14 @@ HEADINGS: Final = (
     "BRANCH",
     "PEERS",
     "MEMPOOL",
+    "EQUIVOCATORS",
 )
 NARROW: Final = ("NODE", "HEIGHT", "TIP", "BRANCH", "PEERS", "MEMPOOL", "API AND EXPLORER")
 """Columns where there is no room for all of them."""
-WIDE_FROM: Final = 120
+WIDE_FROM: Final = 132
 """Columns of a terminal from which on all is shown."""
 BRANCH_HEADINGS: Final = ("BRANCH", "NODES", "HEIGHT", "TIP", "FORK POINT", "DEPTH")
-NUMBERS: Final = frozenset({"NODES", "HEIGHT", "PEERS", "MEMPOOL", "PID", "DEPTH"})
+NUMBERS: Final = frozenset({"NODES", "HEIGHT", "PEERS", "MEMPOOL", "EQUIVOCATORS", "PID", "DEPTH"})
 TIP_DIGITS: Final = 16
 SHORT_DIGITS: Final = 8
 BRANCHES_SHOWN: Final = 5
@@ -84,6 +85,7 @@ def cells(view: NodeView, branch: str) -> dict[str, str]:
         "BRANCH": branch or "-",
         "PEERS": "-" if status is None else str(view.peers),
         "MEMPOOL": "-" if status is None else str(view.mempool),
+        "EQUIVOCATORS": "-" if status is None else str(view.equivocators),
     }
 
 
@@ -111,6 +113,8 @@ def drawn(
     room = max(height - OTHER_LINES - len(forks) - bool(record.groups), ROWS_MIN)
     shown = _fitting(views, branch_names(branches), room)
     parts = [summary(branches), f"{MINER_MARK} seals blocks"]
+    if equivocators := max((view.equivocators for view in views), default=0):
+        parts.insert(1, "1 key equivocated" if equivocators == 1 else f"{equivocators} keys equivocated")
     if hidden := len(views) - len(shown):
         parts.insert(0, f"and {hidden} more nodes")
     words = [_line("; ".join(parts), "dim")]
@@ -217,4 +221,5 @@ def _node_json(record: NetworkRecord, view: NodeView) -> dict[str, Any]:
         "tip": None if status is None else status.tip.hex(),
         "peers": view.peers,
         "mempool": view.mempool,
+        "equivocators": view.equivocators,
     }

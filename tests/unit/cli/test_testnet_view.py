@@ -11,15 +11,27 @@ from facechain.cli.answers import NodeStatus
 from facechain.cli.testnet_branches import Branch, Tip
 from facechain.cli.testnet_network import NodeView
 from facechain.cli.testnet_record import NetworkRecord, NodeRecord, node_names
-from facechain.cli.testnet_view import HEADINGS, NARROW, branch_names, drawn, rows, summary
+from facechain.cli.testnet_view import HEADINGS, NARROW, as_json, branch_names, drawn, rows, summary
 
 MAIN, SIDE = b"\xaa" * 32, b"\xbb" * 32
 
 
-def view(name: str, height: int | None = 400, tip: bytes = MAIN, *, running: bool = True) -> NodeView:
+def view(
+    name: str,
+    height: int | None = 400,
+    tip: bytes = MAIN,
+    *,
+    running: bool = True,
+    equivocators: int = 0,
+) -> NodeView:
     status = None
     if height is not None:
-        content = {"peers": 3, "mempool": {"statements": 12_345}, "chainwork": f"{height:x}"}
+        content = {
+            "peers": 3,
+            "mempool": {"statements": 12_345},
+            "chainwork": f"{height:x}",
+            "equivocations": {"blocks": 7, "statements": 0, "keys": equivocators},
+        }
         status = NodeStatus(
             network_id=bytes(32), name="testnet", height=height, tip=tip, syncing=False, content=content
         )
@@ -65,6 +77,17 @@ def test_a_fork_is_told_with_its_fork_point_and_depth() -> None:
     assert lines[8].split()[:4] == ["node-4", "-", "no", "answer"]
     assert lines[9].startswith("1 fork, 1 node behind by at most 10")
     assert lines[10] == "divided: nodes 1-2 | 3-4"
+
+
+def test_keys_that_equivocated_are_counted_by_the_node_that_saw_most() -> None:
+    views = [view("node-1", equivocators=1), view("node-2", equivocators=3), view("node-3", None)]
+    branches = [branch({"node-1": 0, "node-2": 0})]
+    assert [row[HEADINGS.index("EQUIVOCATORS")] for row in rows(views, branches)] == ["1", "3", "-"]
+    assert picture(views, branches)[-1] == "one tip; 3 keys equivocated; * seals blocks"
+    assert picture(views[:1], branches)[-1] == "one tip; 1 key equivocated; * seals blocks"
+    assert "equivocated" not in picture([view("node-1")], branches)[-1]
+    found = as_json(record_of(views), views, branches)["nodes"]
+    assert [node["equivocators"] for node in found] == [1, 3, 0]
 
 
 @pytest.mark.parametrize("count", [1, 20, 64])
