@@ -45,6 +45,9 @@ DEFAULT_PROBES = 3_000
 PLANTED = 200
 """Training faces that the release filter is shown as if they had been generated; so many again mirrored."""
 
+STATED = ("dp_epsilon", "dp_delta", "dp_unit")
+"""What the privacy record repeats of the training record that it links to; a record has few details."""
+
 Step = Callable[[str], object]
 
 
@@ -241,7 +244,7 @@ def _record(
     measured: Mapping[str, object],
     guarantee: Mapping[str, str],
 ) -> StageRecord:
-    facts: dict[str, object] = {**measured, **guarantee}
+    facts = {**measured, **{key: value for key, value in guarantee.items() if key in STATED}}
     facts |= {
         f"dp_tpr_at_most_at_fpr_{rate:g}": round(found, 5) for rate, found in _bounds(guarantee).items()
     }
@@ -252,8 +255,7 @@ def _record(
         facts |= {
             f"{key}_auc": attack.auc,
             f"{key}_auc_interval": f"{attack.low} to {attack.high}",
-            f"{key}_members": attack.members,
-            f"{key}_non_members": attack.non_members,
+            f"{key}_compared": f"{attack.members} members, {attack.non_members} others",
         }
         for point in attack.points:
             found = point.note if point.true_positive_rate is None else f"{point.true_positive_rate:g}"
