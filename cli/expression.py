@@ -68,7 +68,9 @@ def expression() -> None:
 @click.option(
     "--checkpoint-images", type=click.IntRange(1), default=50_000, help="Images between two checkpoints."
 )
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
+@click.option(
+    "--resume", is_flag=True, help="Go on from the newest checkpoint in --out, which must hold one."
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
 @device_option
 @json_option

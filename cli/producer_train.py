@@ -48,7 +48,9 @@ PRESETS = ("ppsa-plus", "ppsa-paper", "r3-attn-32", "r3-attn-64", "tiny")
 @click.option(
     "--checkpoint-images", type=click.IntRange(1), default=50_000, help="Images between two checkpoints."
 )
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out.")
+@click.option(
+    "--resume", is_flag=True, help="Go on from the newest checkpoint in --out, which must hold one."
+)
 @click.option(
     "--evaluate",
     type=click.IntRange(0),

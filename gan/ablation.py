@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from .checkpoints import load_generator, write_atomically
+from .checkpoints import load_generator, newest_state, write_atomically
 from .cluster_quality import measure_quality
 from .clustering import Clustering, ClusteringOptions, cluster_images
 from .config import TrainingConfig, override, to_json
@@ -205,7 +205,7 @@ def _train_once(
         faces=faces,
         device=device,
         holdout_share=options.holdout_share,
-        resume=(folder / "config.json").exists(),
+        resume=newest_state(folder) is not None,
     )
     result = run.run(checkpoint_images=options.images)
     run.close()

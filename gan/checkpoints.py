@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .config import TrainingConfig, from_json, to_json
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .networks import make_generator
 
 FORMAT = "facechain-generator-1"
@@ -165,6 +165,30 @@ def newest_state(run: Path) -> Path | None:
     """The latest training state of a run, if there is one."""
     found = sorted((run / CHECKPOINTS).glob(f"*/{STATE_FILE}"))
     return found[-1] if found else None
+
+
+def state_to_resume(run: Path, *, resume: bool) -> Path | None:
+    """The training state that a run goes on from, None for a run that begins.
+
+    Raises:
+        ConfigError: the folder holds a run and is to get a new one, or holds none and is to go on.
+    """
+    newest = newest_state(run)
+    if newest is not None and not resume:
+        raise ConfigError(
+            "the run folder holds a run",
+            expected="a new folder",
+            got=str(run),
+            hint="add --resume to continue it",
+        )
+    if newest is None and resume:
+        raise ConfigError(
+            "there is nothing to resume",
+            expected="a run folder with a checkpoint",
+            got=f"none in {run}",
+            hint="check --out, or leave --resume out to start",
+        )
+    return newest
 
 
 def drop_old_states(run: Path) -> None:

@@ -10,9 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MAX_RESOLUTION = 256
 MIN_RESOLUTION = 8
@@ -304,18 +307,26 @@ def override(config: TrainingConfig, assignments: Sequence[str]) -> TrainingConf
         for part in parts:
             target = target.get(part) if isinstance(target, dict) else None
         if not isinstance(target, dict) or last not in target or isinstance(target[last], dict):
-            raise ConfigError("no such field", expected=", ".join(_leaves(fields)), got=path)
+            raise ConfigError("no such field", expected=", ".join(_flat(fields)), got=path)
         target[last] = _read_value(text)
     return from_json(json.dumps(fields))
 
 
-def _leaves(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
+def differences(before: DataclassInstance, now: DataclassInstance) -> str:
+    """The fields in which two configurations differ, as `field: was X, now Y`, joined by semicolons."""
+    was, now_is = (_flat(dataclasses.asdict(config)) for config in (before, now))
+    return "; ".join(
+        f"{name}: was {was[name]}, now {value}" for name, value in now_is.items() if was[name] != value
+    )
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for name, value in sorted(fields.items()):
         if isinstance(value, dict):
-            found += _leaves(value, f"{prefix}{name}.")
+            found |= _flat(value, f"{prefix}{name}.")
         else:
-            found.append(prefix + name)
+            found[prefix + name] = value
     return found
 
 

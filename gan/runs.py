@@ -33,9 +33,9 @@ from .checkpoints import (
     checkpoint_folder,
     drop_old_states,
     load_state,
-    newest_state,
     save_generator,
     save_state,
+    state_to_resume,
     write_atomically,
 )
 from .collapse import GRACE_IMAGES, CollapseWatch, variety
@@ -85,7 +85,7 @@ class TrainingRun:
     """Trains into a folder, and goes on there when asked to resume.
 
     Args:
-        folder: the run folder; must be new or empty unless `resume`.
+        folder: the run folder; holds no checkpoint unless `resume`.
         config: decides the weights.
         faces: the whole data set; people of the held-out share are left out of training.
         device: where to compute.
@@ -109,6 +109,7 @@ class TrainingRun:
         compiled: bool = False,
         grace_images: int = GRACE_IMAGES,
     ) -> None:
+        newest = state_to_resume(folder, resume=resume)
         self.folder = folder
         self.group = group
         self._faces = faces
@@ -119,7 +120,7 @@ class TrainingRun:
         self.trainer = self._make_trainer(config, device, compiled=compiled)
         self.config = self.trainer.config
         self._collapse = CollapseWatch(self._real_variety(), grace_images=grace_images)
-        self._prepare(resume=resume)
+        self._prepare(newest)
         self._rates: list[tuple[int, float]] = []
         self._events = EventLog(folder, images_seen=self.trainer.images_seen) if group.leads else None
 
@@ -149,16 +150,8 @@ class TrainingRun:
             )
         return variety(self.held_out.images[:VARIETY_IMAGES])
 
-    def _prepare(self, *, resume: bool) -> None:
-        newest = newest_state(self.folder)
+    def _prepare(self, newest: Path | None) -> None:
         self.group.wait()
-        if newest is not None and not resume:
-            raise ConfigError(
-                "the run folder holds a run",
-                expected="a new folder",
-                got=str(self.folder),
-                hint="add --resume to continue it",
-            )
         if newest is None:
             if not self.group.leads:
                 return

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .checkpoints import state_tensors
-from .config import LossKind, TrainingConfig, from_json, to_json
+from .config import LossKind, TrainingConfig, differences, from_json, to_json
 from .datasets import Pixels
 from .device import Device
 from .distributed import ALONE, Group
@@ -224,11 +224,12 @@ class Trainer:
 
     def restore(self, state: Mapping[str, object]) -> None:
         """Continue from `state`; refuses one of another configuration."""
-        if from_json(str(state.get("config"))) != self.config:
+        before = from_json(str(state.get("config")))
+        if before != self.config:
             raise CheckpointError(
                 "the training state belongs to another configuration",
-                expected=to_json(self.config),
-                got=str(state.get("config")),
+                expected="the options that it was started with",
+                got=differences(before, self.config),
                 hint="start a new run folder, or drop the options that changed",
             )
         self.generator.load_state_dict(state_tensors(state, "generator"))

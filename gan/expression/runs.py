@@ -20,8 +20,8 @@ from ..checkpoints import (
     checkpoint_folder,
     drop_old_states,
     load_state,
-    newest_state,
     save_state,
+    state_to_resume,
     write_atomically,
 )
 from ..device import Device
@@ -59,7 +59,7 @@ class ExpressionRun:
     """Trains into a folder, and goes on there when asked to resume.
 
     Args:
-        folder: the run folder; must be new or empty unless `resume`.
+        folder: the run folder; holds no checkpoint unless `resume`.
         config: decides the weights.
         faces: the whole data set; trains on usage Training, selects on usage PublicTest.
         device: where to compute.
@@ -69,6 +69,7 @@ class ExpressionRun:
     def __init__(
         self, folder: Path, *, config: ExpressionConfig, faces: LabelledFaces, device: Device, resume: bool
     ) -> None:
+        newest = state_to_resume(folder, resume=resume)
         self.folder = folder
         self.config = config
         self._faces = faces
@@ -84,17 +85,9 @@ class ExpressionRun:
         self.trainer = ExpressionTrainer(config, self.training, device)
         self._since = time.monotonic()
         self._since_step = 0
-        self._prepare(resume=resume)
+        self._prepare(newest)
 
-    def _prepare(self, *, resume: bool) -> None:
-        newest = newest_state(self.folder)
-        if newest is not None and not resume:
-            raise ConfigError(
-                "the run folder holds a run",
-                expected="a new folder",
-                got=str(self.folder),
-                hint="add --resume to continue it",
-            )
+    def _prepare(self, newest: Path | None) -> None:
         facts = canonical_json(self._dataset_facts())
         if newest is None:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..checkpoints import state_tensors
+from ..config import differences
 from ..device import Device
 from ..ema import AveragedModel
 from ..errors import CheckpointError, DatasetError, TrainingDivergedError
@@ -170,8 +171,8 @@ class ExpressionTrainer:
         if rescheduled != self.config:
             raise CheckpointError(
                 "the training state belongs to another configuration",
-                expected=to_json(self.config),
-                got=to_json(before),
+                expected="the options that it was started with",
+                got=differences(before, self.config),
                 hint="start a new run folder, or drop the options that changed",
             )
         limit = min(before.decay_start_images, self.config.decay_start_images)

@@ -107,8 +107,20 @@ def test_resume_refuses_other_data_and_other_configuration(cpu: Device, tmp_path
         TrainingRun(tmp_path, config=TINY, faces=FACES, device=cpu)
     with pytest.raises(ConfigError, match="other data"):
         TrainingRun(tmp_path, config=TINY, faces=FACES, device=cpu, holdout_share=0.4, resume=True)
-    with pytest.raises(CheckpointError, match="configuration"):
-        TrainingRun(tmp_path, config=replace(TINY, seed=1), faces=FACES, device=cpu, resume=True)
+    other = replace(TINY, seed=1, loss=replace(TINY.loss, penalty_interval=TINY.loss.penalty_interval + 1))
+    with pytest.raises(CheckpointError, match="configuration") as caught:
+        TrainingRun(tmp_path, config=other, faces=FACES, device=cpu, resume=True)
+    assert caught.value.got == (
+        f"loss.penalty_interval: was {TINY.loss.penalty_interval}, now {other.loss.penalty_interval}; "
+        f"seed: was {TINY.seed}, now 1"
+    )
+
+
+def test_resume_without_a_run_is_refused_and_leaves_nothing(cpu: Device, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(ConfigError, match=f"nothing to resume.*none in {folder}"):
+        TrainingRun(folder, config=TINY, faces=FACES, device=cpu, resume=True)
+    assert not folder.exists()
 
 
 def test_a_training_state_from_before_a_field_came_is_taken_up(cpu: Device) -> None:

@@ -14,7 +14,7 @@ from facechain.gan.expression.augment import augment, centre_crop, standardize
 from facechain.gan.expression.checkpoints import load_classifier
 from facechain.gan.expression.config import FER_COMPACT, PRESETS, TINY, from_json, to_json
 from facechain.gan.expression.faces import LabelledFaces
-from facechain.gan.expression.inference import predict
+from facechain.gan.expression.inference import predict, views
 from facechain.gan.expression.network import ExpressionClassifier
 from facechain.gan.expression.runs import ExpressionRun, read_stats
 from facechain.gan.expression.training import ExpressionTrainer
@@ -86,13 +86,15 @@ def test_the_end_of_a_run_may_be_moved_until_its_rate_falls(
     with pytest.raises(CheckpointError, match=r"end cannot change.*at most 154 images, got 160"):
         ExpressionTrainer(longer, expression_faces, cpu).restore(trainer.state())
     other = dataclasses.replace(SHORT, seed=5)
-    with pytest.raises(CheckpointError, match="another configuration"):
+    with pytest.raises(CheckpointError, match=f"another configuration.*seed: was {SHORT.seed}, now 5;"):
         ExpressionTrainer(other, expression_faces, cpu).restore(trainer.state())
 
 
 def test_a_folder_with_a_run_is_not_overwritten_and_other_data_not_mixed_in(
     tmp_path: Path, expression_faces: LabelledFaces, cpu: Device
 ) -> None:
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        start(tmp_path / "run", expression_faces, cpu, resume=True)
     start(tmp_path / "run", expression_faces, cpu).run(stop=lambda: True)
     assert newest_state(tmp_path / "run") is not None
     with pytest.raises(ConfigError, match="--resume"):
@@ -215,6 +217,25 @@ def test_augmentation_without_amounts_is_the_central_crop_or_its_mirror() -> Non
     mirrored = (views - crop.flip(3)).abs().amax((1, 2, 3)) < 1e-4
     assert bool((plain ^ mirrored).all())
     assert 4 < int(plain.sum()) < 28
+
+
+def test_views_show_a_little_less_and_all_of_the_image_and_their_mirrors() -> None:
+    config = TINY.classifier
+    images = torch.zeros(1, 1, config.resolution, config.resolution)
+    images[:, :, 0, 0] = 1.0  # outside of the crop, so in the view of everything alone
+    images[:, :, 1, 2] = 2.0  # at the edge of the crop
+    near, near_mirror, crop, crop_mirror, whole, whole_mirror = shown = views(images, config)
+    assert all(view.shape == (1, 1, config.crop, config.crop) for view in shown)
+    assert torch.equal(crop, centre_crop(images, config.crop))
+    assert (float(near.max()), float(crop.max())) == (0.0, 2.0)
+    assert float(whole[0, 0, 0, 0]) > 0.0
+    for view, mirror in ((near, near_mirror), (crop, crop_mirror), (whole, whole_mirror)):
+        assert torch.equal(view.flip(3), mirror)
+
+
+def test_a_classifier_that_crops_nothing_has_one_view_and_its_mirror() -> None:
+    config = dataclasses.replace(TINY.classifier, crop=TINY.classifier.resolution)
+    assert len(views(torch.zeros(1, 1, config.resolution, config.resolution), config)) == 2
 
 
 def test_predictions_are_probabilities_and_do_not_depend_on_mirror_or_threads(
