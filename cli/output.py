@@ -23,6 +23,11 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
+def plain(value: object) -> object:
+    """Return a list as its items with commas, for people; anything else as it is."""
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else value
+
+
 def columns(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return the lines of a table, each column as wide as its widest cell."""
     table = [tuple(headings), *(tuple(row) for row in rows)]

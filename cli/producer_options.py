@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from .options import gathered
-from .output import emit, facts
+from .output import emit, facts, plain
 
 if TYPE_CHECKING:
     from ..gan.clustering import ClusteringOptions
@@ -142,5 +142,5 @@ def show(result: dict[str, object], *, as_json: bool) -> None:
     emit(
         result,
         as_json=as_json,
-        lines=facts([(key.replace("_", " "), value) for key, value in result.items()]),
+        lines=facts([(key.replace("_", " "), plain(value)) for key, value in result.items()]),
     )

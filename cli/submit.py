@@ -22,7 +22,7 @@ from .options import (
     passphrase_file_option,
     wait_options,
 )
-from .output import columns, emit, facts, say
+from .output import columns, emit, facts, plain, say
 
 if TYPE_CHECKING:
     from ..consensus.params import Genesis
@@ -281,7 +281,7 @@ def _describe(target: Target, batch: Path, *, private: bool, as_json: bool) -> N
         "images_per_part": records_per_part(genesis.params, public=draft.public),
         "payload_bytes": sum(len(part.payload.encode()) for part in parts),
     }
-    emit(content, as_json=as_json, lines=facts((name, value) for name, value in content.items()))
+    emit(content, as_json=as_json, lines=facts((name, plain(value)) for name, value in content.items()))
 
 
 def _genesis(target: Target) -> Genesis:

@@ -86,6 +86,9 @@ def test_a_long_batch_is_split_and_has_one_receipt(
     path = images(tmp_path / "images", 100)
     plan = output(capsys, *submit(path, "--dry-run"))
     assert (plan["parts"], plan["images_per_part"]) == ([33, 33, 33, 1], 33)
+    assert run(submit(path, "--dry-run")) == 0
+    table = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (table["parts"], table["stages"]) == ("33, 33, 33, 1", "none")
     assert small_node.waiting() == []
     small_node.node.blocks_after_submit = 1
     receipt = output(capsys, *submit(path, "--wait", "2", "--timeout", "2"), code=2)
