@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ..consensus.apply import Checked
 from ..consensus.block import Body, SealedHeader
 from ..consensus.errors import DecodeError
+from ..consensus.kinds import Kind
 from ..consensus.payloads import Attestation, ImageBatch, Retract, RoleApproval, Stage, ViewGrant
 from ..consensus.statement import ABSENT, BatchHeader, Statement
 from .pruned_body import PrunedBody, Row
@@ -194,17 +195,21 @@ class ChainReader:
         data = self.reader.get(Table.STATEMENTS, statement)
         return None if data is None else Place.decode(data)
 
+    def statements_at(self, height: int) -> tuple[Statement | None, ...]:
+        """Return the statements of a block in order, None for each whose payload was pruned; empty without a body."""
+        block_hash = self.block_hash(height)
+        if block_hash is None:
+            return ()
+        body = self.body(block_hash)
+        if body is not None:
+            return body.statements
+        row = self.reader.get(Table.PRUNED, block_hash)
+        return () if row is None else tuple(stub.statement() for stub in PrunedBody.decode(row).stubs)
+
     def statement_at(self, place: Place) -> Statement | None:
         """Return the statement at a place, payload included; None when that was pruned."""
-        block_hash = self.block_hash(place.height)
-        body = None if block_hash is None else self.body(block_hash)
-        if block_hash is not None and body is None:
-            row = self.reader.get(Table.PRUNED, block_hash)
-            stubs = () if row is None else PrunedBody.decode(row).stubs
-            return stubs[place.index].statement() if place.index < len(stubs) else None
-        if body is None or place.index >= len(body.statements):
-            return None
-        return body.statements[place.index]
+        statements = self.statements_at(place.height)
+        return statements[place.index] if place.index < len(statements) else None
 
     def statement(self, statement: bytes) -> tuple[Place, Statement] | None:
         """Return a confirmed statement by id."""
@@ -233,7 +238,7 @@ class ChainReader:
         """Yield (place, perceptual column) of every batch that has one, oldest first."""
         return ((Place.decode(key), column) for key, column in self.reader.scan(Table.LOOKS))
 
-    def references_to(self, statement: bytes, *, limit: int) -> tuple[tuple[Place, int], ...]:
-        """Return (place, kind number) of the statements that name a statement, oldest first."""
-        rows = self.reader.scan(Table.REFERENCES, start=statement, stop=prefix_stop(statement), limit=limit)
-        return tuple((Place.decode(key[_HASH_BYTES:]), value[0]) for key, value in rows)
+    def naming(self, statement: bytes, kind: Kind) -> Iterator[Place]:
+        """Yield the places of the statements of a kind that name a statement, oldest first."""
+        rows = self.reader.scan(Table.REFERENCES, start=statement, stop=prefix_stop(statement))
+        return (Place.decode(key[_HASH_BYTES:]) for key, value in rows if value[0] == kind)

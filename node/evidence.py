@@ -8,7 +8,6 @@ receives the evidence checks it (`consensus.proofs`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 from ..consensus import merkle
 from ..consensus.block import Body, Header, SealedHeader
@@ -26,16 +25,14 @@ from ..consensus.kv import Bucket
 from ..consensus.params import MEDIAN_TIME_SPAN
 from ..consensus.payloads import ImageBatch, Stage
 from ..consensus.proofs import read_checkpoint
+from ..consensus.records import Record
 from ..consensus.state import CHECKPOINT_KEY, prove_entry, prove_history, role_key, sub_roots
 from ..consensus.state_proof import EntryProof
 from ..consensus.statement import ABSENT, Statement
-from ..consensus.story import MEASUREMENTS
 from .chain_index import ChainReader, Place, RecordPlace
+from .mentions import Mention, Mentions
 from .meta_keys import GENESIS_KEY
 from .store.schema import Table
-
-REFERENCES_MAX = 256
-"""Statements that name a batch or a model and are looked at."""
 
 
 class EvidenceUnavailable(Exception):
@@ -66,6 +63,7 @@ class _Collector:
 
     def __init__(self, chain: ChainReader) -> None:
         self.chain = chain
+        self.mentions = Mentions(chain)
         self.anchor = self._sealed(chain.tip_hash())
         self.bodies: dict[int, Body] = {}
         self.blocks: dict[int, BlockProof] = {}
@@ -79,7 +77,8 @@ class _Collector:
             raise EvidenceUnavailable(f"a record at {place}")
         proof = self._proof(place.place, Statement(batch.header_bytes, batch.signature, b""))
         sealed = self.blocks[place.height].sealed
-        statements = tuple(self._proof(at, item) for at, item in self._related(batch))
+        record = payload.records[place.record]
+        statements = tuple(self._proof(at, item) for at, item in self._related(batch, record, place.record))
         genesis = reader.get(Table.META, GENESIS_KEY)
         if genesis is None:
             raise EvidenceUnavailable("the genesis")
@@ -171,50 +170,46 @@ class _Collector:
         height, _ = read_checkpoint(entry.value)
         return CheckpointProof(entry=entry, path=prove_history(self.chain.reader, height))
 
-    def _related(self, batch: Statement) -> list[tuple[Place, Statement]]:
+    def _related(self, batch: Statement, record: Record, index: int) -> list[Mention]:
         """Return the statements that belong to the story, each once, the most telling ones first."""
-        found: dict[bytes, tuple[Place, Statement]] = {}
-        for place, statement in self._candidates(batch):
-            if len(found) == MAX_STATEMENTS:
-                break
-            if len(statement.payload) <= MAX_STATEMENT_PAYLOAD_BYTES:
-                found.setdefault(statement.id, (place, statement))
-        return list(found.values())
+        told: dict[bytes, Mention] = {}
+        for group in self._groups(batch, record, index):
+            new = {item[1].id: item for item in group if item[1].id not in told}
+            fits = all(len(item[1].payload) <= MAX_STATEMENT_PAYLOAD_BYTES for item in new.values())
+            if fits and len(told) + len(new) <= MAX_STATEMENTS:
+                told |= new
+        return list(told.values())
 
-    def _candidates(self, batch: Statement) -> Iterator[tuple[Place, Statement]]:
+    def _groups(self, batch: Statement, record: Record, index: int) -> Iterator[tuple[Mention, ...]]:
+        """Yield what is told together or not at all: a statement and who withdrew it.
+
+        What the batch names and the retractions of that and of the batch fit in any case. Strangers' words come last.
+        """
         header = batch.header.batch
-        named = [] if header is None else [header.model, header.clustering, header.filter]
+        named = () if header is None else (header.model, header.clustering, header.filter)
         stages = list(self._find(reference for reference in named if reference != ABSENT))
-        yield from stages
-        for identity in (batch.id, *(stage.id for _, stage in stages)):
-            yield from self._naming(identity, Kind.RETRACT)
-        model = ABSENT if header is None else header.model
-        measured = list(islice(self._measurements(model), MAX_STATEMENTS))
-        inputs = list(self._inputs(statement for _, statement in stages))
-        yield from measured
-        yield from inputs
-        for _, stage in (*measured, *inputs):
-            yield from self._naming(stage.id, Kind.RETRACT)
-        yield from self._naming(batch.id, Kind.ATTESTATION)
+        yield from map(self._with_retractions, stages)
+        for scope in (index, None):
+            yield self.mentions.retractions(batch.id, scope)
+        inputs = self._inputs(statement for _, statement in stages)
+        yield from map(self._with_retractions, inputs)
+        model = next((stage for _, stage in stages if header is not None and stage.id == header.model), None)
+        own, others = ((), ()) if model is None else self.mentions.measurements(model.id, model.author)
+        yield from map(self._with_retractions, own)
+        for attestation in self.mentions.attestations(batch, index, record.pixel_hash):
+            yield (attestation,)
+        yield from map(self._with_retractions, others)
 
-    def _measurements(self, model: bytes) -> Iterator[tuple[Place, Statement]]:
-        for place, statement in () if model == ABSENT else self._naming(model, Kind.STAGE):
-            payload = statement.decode_payload()
-            if isinstance(payload, Stage) and payload.stage_type in MEASUREMENTS:
-                yield place, statement
+    def _with_retractions(self, mention: Mention) -> tuple[Mention, ...]:
+        return (mention, *self.mentions.retractions(mention[1].id))
 
-    def _find(self, ids: Iterator[bytes]) -> Iterator[tuple[Place, Statement]]:
+    def _find(self, ids: Iterator[bytes]) -> Iterator[Mention]:
         for wanted in ids:
             place = self.chain.place_of(wanted)
             if place is not None:
                 yield place, self._statement(place)
 
-    def _naming(self, target: bytes, kind: Kind) -> Iterator[tuple[Place, Statement]]:
-        for place, number in self.chain.references_to(target, limit=REFERENCES_MAX):
-            if number == kind:
-                yield place, self._statement(place)
-
-    def _inputs(self, statements: Iterator[Statement]) -> Iterator[tuple[Place, Statement]]:
+    def _inputs(self, statements: Iterator[Statement]) -> Iterator[Mention]:
         """Walk from stages to what they were made from, nearest first."""
         waiting = list(statements)
         seen = {statement.id for statement in waiting}

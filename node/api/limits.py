@@ -18,9 +18,6 @@ BLOCKS_PER_PAGE_MAX: Final = 200
 CLAIMS_MAX: Final = 100
 """Registrations of one image that one answer lists, oldest first."""
 
-REFERENCES_MAX: Final = 200
-"""Statements that name one statement and are looked through for retractions and attestations."""
-
 TRAIL_STEPS_MAX: Final = 64
 """Statements that one trail follows."""
 

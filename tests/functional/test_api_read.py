@@ -5,14 +5,15 @@ import threading
 
 from facechain.cli.answers import Account, BlockName, NodeStatus, Proposals, Roles, StatementStatus
 from facechain.consensus.block import SealedHeader
-from facechain.consensus.kinds import Role, RoleAction
+from facechain.consensus.kinds import Role, RoleAction, StageType
 from facechain.consensus.params import Genesis
-from facechain.consensus.payloads import Checkpoint, Retract, RoleProposal
+from facechain.consensus.payloads import Attestation, Checkpoint, Retract, RoleProposal
 from facechain.consensus.perceptual import hamming
 from facechain.consensus.statement import Statement
 from facechain.node.genesis_file import GenesisDocument, params_from_json
+from facechain.node.mentions import MEASUREMENTS_EACH
 from support.api import TOKEN, bearer, register, serve
-from support.chain import ADMIN, PRODUCER, STRANGER, SUBMITTER, seed
+from support.chain import ADMIN, PRODUCER, STRANGER, SUBMITTER, make_stage, seed
 from support.lone_node import LoneNode
 from support.pictures import altered, make_picture, picture_batch
 
@@ -205,6 +206,34 @@ async def test_image_of_a_retracted_record_says_so() -> None:
         assert gone["claims"][0]["retracted"] is True
         assert gone["claims"][0]["retraction_reasons"] == ["too close"]
         assert kept["claims"][0]["retracted"] is False
+
+
+async def test_many_attestations_and_remarks_hide_no_retraction_and_no_measurement() -> None:
+    async with serve() as served:
+        told = await register(served.node)
+        batch, picture = told.batch.id, told.pictures[2]
+        for number in range(5):
+            for stage_type in (StageType.EVALUATION, StageType.PRIVACY):
+                remark = make_stage(stage_type, told.training.id, name=f"a stranger's {number}")
+                await served.node.put(PRODUCER, remark)
+        for number in range(210):
+            said = Attestation(batch=batch, record=2, pixel_hash=seed("other pixels"), note=str(number))
+            await served.node.put(PRODUCER, said)
+        for _ in range(2):
+            said = Attestation(batch=batch, record=2, pixel_hash=picture.pixel_hash, note="")
+            await served.node.put(ADMIN, said)
+        await served.node.seal()
+        await served.node.put(SUBMITTER, Retract(target=batch, record=2, reason="too close"))
+        own = make_stage(StageType.PRIVACY, told.training.id, name="measured late")
+        await served.node.put(SUBMITTER, own)
+        await served.node.seal()
+        (claim,) = (await served.get(f"/v1/images/{picture.pixel_hash.hex()}"))["claims"]
+        assert claim["retraction_reasons"] == ["too close"]
+        assert [item["author"] for item in claim["attestations"]] == [ADMIN.public.hex()]
+        steps = (await served.get(f"/v1/stages/{batch.hex()}/trail"))["steps"]
+        names = [step.get("name", "") for step in steps]
+        assert "measured late" in names
+        assert sum(name.startswith("a stranger's") for name in names) == 2 * MEASUREMENTS_EACH
 
 
 async def test_image_by_a_revoked_and_suspected_author_is_disputed() -> None:

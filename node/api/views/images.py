@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ....consensus.kinds import Kind, Role
-from ....consensus.payloads import Attestation, ImageBatch, Retract, Stage
+from ....consensus.kinds import Role
+from ....consensus.payloads import ImageBatch, Retract, Stage
 from ....consensus.perceptual import HASH_BYTES as PERCEPTUAL_BYTES
 from ....consensus.records import NO_CLUSTER, Record
 from ....consensus.statement import ABSENT, BatchHeader, Statement
-from ...chain_index import Place, RecordPlace
+from ...chain_index import RecordPlace
+from ...mentions import Mentions
 from ..limits import (
     CLAIMS_MAX,
     LOOK_FALSE_MATCH_BOUND,
     LOOK_MATCH_DISTANCE,
     LOOKS_SCANNED_MAX,
-    REFERENCES_MAX,
 )
 from ..problems import not_found
 from ..snapshot import Snapshot
@@ -166,31 +166,20 @@ def _remarks(snapshot: Snapshot, claim: Claim) -> JsonObject:
     batch, record = claim.statement, claim.place.record
     entry = snapshot.state.stage(batch.id)
     whole = entry is not None and entry.retracted_height > 0
-    reasons: list[str] = []
-    attesting: dict[bytes, int] = {}
-    for place, (statement, payload) in _mentions(snapshot, batch.id):
-        if isinstance(payload, Retract) and (payload.record in {None, record}):
-            reasons.append(payload.reason)
-        if isinstance(payload, Attestation) and (payload.record, payload.pixel_hash) == (
-            record,
-            claim.record.pixel_hash,
-        ):
-            attesting.setdefault(statement.author, place.height)
-    own = attesting.pop(batch.author, None)
+    mentions = Mentions(snapshot.chain)
+    withdrawn = (*mentions.retractions(batch.id, record), *mentions.retractions(batch.id))
+    payloads = (statement.decode_payload() for _, statement in withdrawn)
+    attested = mentions.attestations(batch, record, claim.record.pixel_hash)
     return {
-        "retracted": whole or bool(reasons),
-        "retraction_reasons": reasons,
-        "attestations": [{"author": author.hex(), "height": height} for author, height in attesting.items()],
-        "attested_by_own_author": own is not None,
+        "retracted": whole or bool(withdrawn),
+        "retraction_reasons": [payload.reason for payload in payloads if isinstance(payload, Retract)],
+        "attestations": [
+            {"author": statement.author.hex(), "height": place.height}
+            for place, statement in attested
+            if statement.author != batch.author
+        ],
+        "attested_by_own_author": any(statement.author == batch.author for _, statement in attested),
     }
-
-
-def _mentions(snapshot: Snapshot, batch: bytes) -> Iterator[tuple[Place, tuple[Statement, object]]]:
-    for place, kind in snapshot.chain.references_to(batch, limit=REFERENCES_MAX):
-        if kind in {Kind.RETRACT, Kind.ATTESTATION}:
-            statement = snapshot.chain.statement_at(place)
-            if statement is not None:
-                yield place, (statement, statement.decode_payload())
 
 
 def looks_view(snapshot: Snapshot, look: bytes, *, max_distance: int, limit: int) -> JsonObject:

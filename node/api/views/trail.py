@@ -12,7 +12,8 @@ from ....consensus.kinds import Kind, StageType
 from ....consensus.payloads import Stage
 from ....consensus.statement import ABSENT, Statement
 from ...chain_index import Place
-from ..limits import REFERENCES_MAX, TRAIL_STEPS_MAX
+from ...mentions import Mentions
+from ..limits import TRAIL_STEPS_MAX
 from ..problems import STATEMENT_NOT_FOUND, not_found
 from ..snapshot import Snapshot
 from .blocks import JsonObject
@@ -30,9 +31,6 @@ ORDER: Final = (
 )
 """Steps as they are shown: from the batch back to the data."""
 
-REMARKS: Final = frozenset({StageType.EVALUATION, StageType.PRIVACY})
-"""Stages that are said *about* a model: nothing names them, so they are found from the model."""
-
 
 def trail_view(snapshot: Snapshot, start: bytes) -> JsonObject:
     """Return the steps that lead to a batch or stage, in the order of `ORDER`.
@@ -40,10 +38,10 @@ def trail_view(snapshot: Snapshot, start: bytes) -> JsonObject:
     Raises:
         ApiProblem: 404 `statement-not-found`.
     """
-    waiting = deque([start])
+    waiting, remarks = deque([start]), deque[bytes]()
     steps: dict[bytes, JsonObject] = {}
-    while waiting and len(steps) < TRAIL_STEPS_MAX:
-        wanted = waiting.popleft()
+    while (waiting or remarks) and len(steps) < TRAIL_STEPS_MAX:
+        wanted = (waiting or remarks).popleft()
         if wanted in steps:
             continue
         found = snapshot.chain.statement(wanted)
@@ -54,8 +52,10 @@ def trail_view(snapshot: Snapshot, start: bytes) -> JsonObject:
         step, inputs = _step(snapshot, *found)
         steps[wanted] = step
         waiting.extend(inputs)
+        if step["step"] == StageType.TRAINING.label:
+            remarks.extend(_remarks_about(snapshot, found[1]))
     ranked = sorted(steps.values(), key=lambda step: (ORDER.index(step["step"]), step["height"]))
-    return {"id": start.hex(), "steps": ranked, "truncated": bool(waiting)}
+    return {"id": start.hex(), "steps": ranked, "truncated": bool(waiting or remarks)}
 
 
 def _unknown(start: bytes) -> Exception:
@@ -90,20 +90,10 @@ def _step(snapshot: Snapshot, place: Place, statement: Statement) -> tuple[JsonO
     payload = statement.decode_payload()
     if not isinstance(payload, Stage):
         raise _unknown(statement.id)
-    following = payload.inputs
-    if payload.stage_type is StageType.TRAINING:
-        following += _remarks_about(snapshot, statement.id)
-    return {**common, "step": payload.stage_type.label, **stage_view(payload)}, following
+    return {**common, "step": payload.stage_type.label, **stage_view(payload)}, payload.inputs
 
 
-def _remarks_about(snapshot: Snapshot, model: bytes) -> tuple[bytes, ...]:
-    """Return the evaluation and privacy stages that name a model."""
-    found = []
-    for place, kind in snapshot.chain.references_to(model, limit=REFERENCES_MAX):
-        if kind != Kind.STAGE:
-            continue
-        statement = snapshot.chain.statement_at(place)
-        payload = None if statement is None else statement.decode_payload()
-        if statement is not None and isinstance(payload, Stage) and payload.stage_type in REMARKS:
-            found.append(statement.id)
-    return tuple(found)
+def _remarks_about(snapshot: Snapshot, model: Statement) -> tuple[bytes, ...]:
+    """Return what its author measured of a model, then what others did."""
+    own, others = Mentions(snapshot.chain).measurements(model.id, model.author)
+    return tuple(statement.id for _, statement in (*own, *others))

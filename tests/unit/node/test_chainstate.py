@@ -90,7 +90,7 @@ def test_references_lead_to_the_statements_that_name_one(store: Store, builder: 
     retract = builder.statement(ADMIN, Retract(target=stage.id, record=None, reason="mistake"))
     accept_all(chain, [builder.mine([retract])])
     with chain.snapshot() as reader:
-        assert reader.references_to(stage.id, limit=9) == ((Place(2, 0), retract.kind),)
+        assert tuple(reader.naming(stage.id, retract.kind)) == (Place(2, 0),)
 
 
 def test_a_reorganisation_leaves_exactly_what_a_clean_node_has(store: Store, builder: ChainBuilder) -> None:
