@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from .audit_privacy import privacy_line
 from .auditing import Audit, Claim, Result
 from .output import columns, facts
 
 if TYPE_CHECKING:
+    from ..consensus.payloads import Stage
     from ..consensus.proofs import Verdict
     from ..consensus.story import StageFact, Story
 
@@ -259,11 +261,19 @@ def _story_rows(story: Story, *, trust: str) -> Iterator[tuple[str, object]]:
 def _stage_line(fact: StageFact | None, author: bytes) -> str:
     if fact is None:
         return NONE
-    details = ", ".join(f"{key} {value}" for key, value in fact.stage.details)
-    line = f"{fact.stage.name} ({details})" if details else fact.stage.name
+    line = _stage_facts(fact.stage)
     if fact.author != author:
         line += f", said by {fact.author.hex()}"
     return "; ".join((line, *(f"RETRACTED: {reason} ({by.hex()})" for by, reason in fact.retractions)))
+
+
+def _stage_facts(stage: Stage) -> str:
+    from ..consensus.kinds import StageType
+
+    if stage.stage_type is StageType.PRIVACY:
+        return privacy_line(stage)
+    details = ", ".join(f"{key} {value}" for key, value in stage.details)
+    return f"{stage.name} ({details})" if details else stage.name
 
 
 def _retracted(story: Story) -> str:

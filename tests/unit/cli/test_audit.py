@@ -210,7 +210,7 @@ def test_a_withdrawn_model_and_the_words_of_others_are_told(node: ApiThread) -> 
     found = by_hash(node, PICTURES[0].pixel_hash).claims[0].story
     assert found is not None
     assert found.model is not None
-    put(node, make_stage(StageType.PRIVACY, found.model.id, name="leaks"), PRODUCER)
+    put(node, make_stage(StageType.PRIVACY, found.model.id, name="leaks", images="9"), PRODUCER)
     put(node, Retract(target=found.model.id, record=None, reason="knows its training data"))
     audit = by_hash(node, PICTURES[0].pixel_hash)
     reason = {"author": SUBMITTER.public.hex(), "reason": "knows its training data"}
@@ -221,7 +221,7 @@ def test_a_withdrawn_model_and_the_words_of_others_are_told(node: ApiThread) -> 
     assert lines[0].endswith("registered, verified; RETRACTED TRAINING STAGE")
     page = "\n".join(lines)
     assert f"a model (steps 9); RETRACTED: knows its training data ({SUBMITTER.public.hex()})" in page
-    assert f"leaks, said by {PRODUCER.public.hex()}" in page
+    assert f"leaks; 1 more fact with --json, said by {PRODUCER.public.hex()}" in page
     assert "no differential privacy\n" in page
 
 
