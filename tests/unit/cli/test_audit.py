@@ -174,7 +174,7 @@ def test_the_story_is_told_whole(node: ApiThread) -> None:
     content = audit_json(found)["claims"][0]["story"]
     assert (content["attested_by"], content["attested_by_own_author"]) == ([], True)
     assert content["record_retractions"] == [{"author": SUBMITTER.public.hex(), "reason": "wrong file"}]
-    assert [stage["stage_type"] for stage in content["stages"]] == ["training", "privacy", "dataset"]
+    assert [stage["stage_type"] for stage in content["stages"]] == ["training", "dataset", "privacy"]
     page = "\n".join(audit_lines(found))
     assert "claimed synthetic: registered, verified; RETRACTED" in page
     assert "attested by its own author, which proves nothing" in page
