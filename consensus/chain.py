@@ -483,11 +483,6 @@ class BlockTree:
                 break
         return tuple(found)
 
-    def missing_bodies(self, *, limit: int, towards: HeaderNode | None = None) -> tuple[HeaderNode, ...]:
-        """Return the lowest blocks towards a header (default: the best) whose bodies are not here."""
-        missing = self.without_body(towards or self.best_header)
-        return tuple(reversed(missing[max(len(missing) - limit, 0) :]))
-
     def chain_tips(self) -> tuple[HeaderNode, ...]:
         """Return every header without children, most work first."""
         leaves = (node for node in self.nodes.values() if node.newest_child is None)

@@ -18,7 +18,7 @@ from . import history, merkle, sparse
 from .encoding import U8, U64, as_array, as_bytes, as_list, as_uint, pack, unpack
 from .errors import DecodeError
 from .hashing import sha256
-from .kinds import Kind, Role, StageType
+from .kinds import Kind, Role
 from .kv import Bucket, Overlay
 from .upgrade import Schedule
 
@@ -410,8 +410,3 @@ def prove_history(reader: StateReader, height: int) -> tuple[bytes, ...]:
     if not 0 <= height < size:
         raise DecodeError("height", expected=f"0 to {size - 1}", got=str(height))
     return history.prove(_BucketReader(reader, Bucket.HISTORY), size, height)
-
-
-def stage_type_of(entry: StageEntry) -> StageType | None:
-    """Return the stage type of an entry, None for a batch."""
-    return StageType(entry.stage_type) if entry.stage_type else None

@@ -92,7 +92,3 @@ class ImageStore:
         if actual != name:
             raise StoreError("stored object was altered", expected=name.hex(), got=actual.hex())
         return data
-
-    def has(self, name: bytes) -> bool:
-        """Whether an object of that name exists (not whether it is intact)."""
-        return bool(self._files.exists(self.path(name)))

@@ -193,7 +193,7 @@ class Pair:
             for n in self.model.chain(self.number(tree.best_header))
             if not self.model.blocks[n].body and n not in self.model.chain(self.model.tip)
         ]
-        assert [self.number(node) for node in tree.missing_bodies(limit=3)] == wanted[::-1][:3]
+        assert [self.number(node) for node in tree.without_body(tree.best_header)] == wanted
         children = {n: [self.number(item) for item in self.node(n).children()] for n in known}
         for number in known:
             below = [n for n in known if self.model.blocks[n].parent == number]

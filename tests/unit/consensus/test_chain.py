@@ -47,7 +47,7 @@ def test_chain_without_all_bodies_is_no_candidate() -> None:
     build.tree.mark_body(line[2])
     build.tree.mark_body(line[1])
     assert build.tree.best_candidate() is None
-    assert build.tree.missing_bodies(limit=9) == (line[0],)
+    assert build.tree.without_body(line[2]) == (line[0],)
     build.tree.mark_body(line[0])
     assert build.tree.best_candidate() is line[2]
     build.tree.mark_body(line[0])
@@ -114,21 +114,18 @@ def test_block_below_two_children_is_no_candidate_while_one_is_left() -> None:
     assert build.tree.best_candidate() is trunk
 
 
-def test_missing_bodies_are_the_lowest_first() -> None:
+def test_missing_bodies_are_told_from_the_header_down() -> None:
     build = TreeBuilder()
     line = build.line(0, 5, body=False)
     build.tree.mark_body(line[1])
-    assert build.tree.missing_bodies(limit=2) == (line[0], line[2])
-    assert build.tree.missing_bodies(limit=9) == (line[0], *line[2:])
-    assert build.tree.missing_bodies(limit=0) == ()
+    assert build.tree.without_body(line[4]) == (line[4], line[3], line[2], line[0])
 
 
 def test_missing_bodies_towards_another_chain_than_the_best() -> None:
     build = TreeBuilder()
     withheld = build.line(0, 5, body=False)
     honest = build.line(0, 3, body=False)
-    assert build.tree.missing_bodies(limit=2) == (withheld[0], withheld[1])
-    assert build.tree.missing_bodies(limit=2, towards=honest[-1]) == (honest[0], honest[1])
+    assert build.tree.without_body(build.tree.best_header) == tuple(reversed(withheld))
     assert build.tree.without_body(honest[1]) == (honest[1], honest[0])
 
 
@@ -184,7 +181,7 @@ def test_invalid_block_takes_its_descendants_along() -> None:
     assert late.invalid
     assert build.tree.best_header is side[-1]
     assert build.tree.best_candidate() is side[-1]
-    assert build.tree.missing_bodies(limit=9) == ()
+    assert build.tree.without_body(build.tree.best_header) == ()
 
 
 def test_reorganisation_that_meets_an_invalid_block_goes_back() -> None:

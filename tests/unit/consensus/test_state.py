@@ -9,7 +9,7 @@ import pytest
 from facechain.consensus import merkle, sparse
 from facechain.consensus.encoding import pack
 from facechain.consensus.errors import DecodeError
-from facechain.consensus.kinds import Kind, Role, StageType
+from facechain.consensus.kinds import Kind, Role
 from facechain.consensus.kv import Bucket
 from facechain.consensus.state import (
     EMPTY_INDEX_ROOT,
@@ -23,7 +23,6 @@ from facechain.consensus.state import (
     prove_entry,
     prove_history,
     role_key,
-    stage_type_of,
     state_root,
     sub_root_leaf,
     sub_roots,
@@ -72,13 +71,6 @@ def test_role_holds_in_its_intervals_only() -> None:
     assert entry.is_open
     assert not RoleEntry(intervals=((2, 4),)).is_open
     assert not RoleEntry(intervals=()).is_open
-
-
-def test_stage_type_of_an_entry() -> None:
-    stage = StageEntry(kind=Kind.STAGE, stage_type=2, height=1, author=KEY)
-    batch = StageEntry(kind=Kind.IMAGE_BATCH, stage_type=0, height=1, author=KEY)
-    assert stage_type_of(stage) is StageType.TRAINING
-    assert stage_type_of(batch) is None
 
 
 def busy_chain() -> ChainBuilder:
