@@ -124,7 +124,13 @@ def test_changed_genesis_is_found_out(tmp_path: Path, capsys: Capture) -> None:
     path.write_text(path.read_text().replace('"quorum": 1', '"quorum": 2'))
     code, err = failure(capsys, "network", "show", str(path))
     assert (code, f"{path}: quorum" in err) == (2, True)
-    path.write_text(path.read_text().replace('"quorum": 2', '"quorum": 1').replace("trial", "other"))
+    path.write_text(path.read_text().replace('"quorum": 2', f'"quorum": {10**30}'))
+    code, err = failure(capsys, "network", "show", str(path))
+    assert (code, f"{path}: quorum: expected a whole number from 0 to {2**64 - 1}, got 1000" in err) == (
+        2,
+        True,
+    )
+    path.write_text(path.read_text().replace(str(10**30), "1").replace("trial", "other"))
     code, err = failure(capsys, "network", "show", str(path))
     assert (code, "network_id" in err) == (2, True)
 
