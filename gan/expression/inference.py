@@ -1,7 +1,8 @@
 """Probabilities of the seven classes for grey images.
 
-Each image is seen twice, as it is and mirrored, and the two softmaxes are averaged. Runs in float32 on one CPU
-thread in batches of a fixed size, so that the same images give the same numbers on any number of cores.
+Each image is seen six times: near, at the middle and as a whole, each as it is and mirrored; the softmaxes are
+averaged. Runs in float32 on one CPU thread in batches of a fixed size, so that the same images give the same numbers
+on any number of cores.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from ..datasets import Pixels
 from ..device import Device
 from ..errors import DatasetError
 from .augment import centre_crop, standardize
 from .classes import CLASSES
+from .config import ClassifierConfig
 from .network import ExpressionClassifier
 
 BATCH: Final = 128
@@ -54,12 +58,26 @@ def predict(
             part = (
                 torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).unsqueeze(1).to(where)
             )
-            seen = centre_crop(standardize(part.float()), module.config.crop)
-            seen = seen.contiguous(memory_format=torch.channels_last)
-            both = torch.softmax(module(seen), 1) + torch.softmax(module(seen.flip(3)), 1)
-            found.append((both / 2.0).cpu().numpy())
+            seen = views(standardize(part.float()), module.config)
+            found.append(torch.stack([torch.softmax(module(view), 1) for view in seen]).mean(0).cpu().numpy())
             on_images(len(part))
     return np.concatenate(found) if found else np.empty((0, len(CLASSES)), dtype=np.float32)
+
+
+def views(images: Tensor, config: ClassifierConfig) -> list[Tensor]:
+    """What the classifier is shown of (N, 1, R, R): as much as its crop, as much less and as much more, mirrored too.
+
+    Training's scales cover all three; each is brought to the side of the crop.
+    """
+    crop, margin = config.crop, config.resolution - config.crop
+    shown = []
+    for side in dict.fromkeys((max(1, crop - margin), crop, config.resolution)):
+        view = centre_crop(images, side)
+        if side != crop:
+            view = functional.interpolate(view, size=(crop, crop), mode="bilinear", antialias=True)
+        view = view.contiguous(memory_format=torch.channels_last)
+        shown += [view, view.flip(3)]
+    return shown
 
 
 @contextmanager

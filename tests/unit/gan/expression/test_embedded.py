@@ -12,7 +12,7 @@ from facechain.gan.device import Device
 from facechain.gan.expression.annotation import read_annotation
 from facechain.gan.expression.checkpoints import EMBEDDED, load_classifier
 from facechain.gan.expression.classes import CLASSES
-from facechain.gan.expression.config import FER_COMPACT
+from facechain.gan.expression.config import FER_WIDE
 from facechain.gan.expression.inference import predict
 from support.expressions import made_expression
 
@@ -28,8 +28,8 @@ def test_the_embedded_classifier_is_small_and_its_card_names_it() -> None:
     card = CARD.read_text()
     assert loaded.digest.hex() in re.sub(r"[`\s]+", "", card)
     assert f"**{loaded.images_seen:,}** images seen" in card
-    assert loaded.config.preset == FER_COMPACT.preset
-    assert loaded.config.classifier == FER_COMPACT.classifier
+    assert loaded.config.preset == FER_WIDE.preset
+    assert loaded.config.classifier == FER_WIDE.classifier
 
 
 def test_the_embedded_classifier_tells_made_patterns_apart_alike_each_time(cpu: Device) -> None:
