@@ -240,7 +240,7 @@ class PeerHub:
                 await link.room()
                 await self.work.backlog.room()
         except WireError as error:
-            if error.misbehaviour and link.connection.failure is error:
+            if error.misbehaviour and link.connection.ended_by(error):
                 self._door.on_offence(link, error.reason, error.message)
             _log.info("peer %s:%d ended: %s", *link.connection.remote, error)
         finally:

@@ -11,6 +11,7 @@ import contextlib
 import secrets
 import socket
 import time
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -89,10 +90,10 @@ class Connection:
         """Of a peer that was silent."""
         self._silence = Deadline(timeouts.idle_seconds, self._on_silence)
         self._sending = Deadline(timeouts.send_seconds, self._on_stuck)
-        self._tasks = (
+        self._tasks = [
             asyncio.create_task(self._write(), name="wire writer"),
             asyncio.create_task(self._keep_alive(), name="wire ping"),
-        )
+        ]
         for task in self._tasks:
             task.add_done_callback(self._on_task_done)
 
@@ -110,6 +111,10 @@ class Connection:
     def failure(self) -> WireError | None:
         """Why the connection ended; None while it is open."""
         return self._failure
+
+    def ended_by(self, error: WireError) -> bool:
+        """Whether this is what ended the connection, and not something that came after it or from elsewhere."""
+        return self._failure is not None and self._failure.args == error.args
 
     async def __aenter__(self) -> Self:
         return self
@@ -225,13 +230,16 @@ class Connection:
     def give_up(self) -> None:
         """Cut the connection to a peer that does not read, and free what waits for it at once."""
         text = f"expected a peer that reads, got {self._queued_bytes} bytes that wait while memory is short"
+        self._drop_queue()
+        self._fail(PeerTimeout(Reason.SLOW_READER, text))
+
+    def _drop_queue(self) -> None:
         while self._queue:
             self._queued_bytes -= len(self._queue.pop())
-        self._fail(PeerTimeout(Reason.SLOW_READER, text))
 
     def _check_open(self) -> None:
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.again()
 
     async def _read_frame(self) -> bytes:
         if self._last_wait_seconds < SURELY_WAITED_SECONDS:
@@ -301,6 +309,10 @@ class Connection:
             try:
                 await self._websocket.send_bytes(frame)
             except _SEND_ERRORS as error:
+                traceback.clear_frames(
+                    error.__traceback__
+                )  # aiohttp keeps the error, and with it what was sent
+                frame = b""
                 self._fail(ConnectionClosed(Reason.CONNECTION_LOST, f"the connection broke: {error}"))
                 return
             finally:
@@ -335,10 +347,10 @@ class Connection:
 
     def _fail(self, failure: WireError) -> WireError:
         """Cut the socket without waiting: `receive` wakes up by it, waiting senders by the event."""
-        self._failure = self._failure or failure
+        self._failure = self._failure or failure.again()
         self._room.set()
         self._cut()
-        return self._failure
+        return self._failure.again()
 
     def _cut(self) -> None:
         with contextlib.suppress(OSError):
@@ -348,7 +360,7 @@ class Connection:
         """Close for `failure` unless it is closed already; return the failure that came first."""
         if self._closing is None:
             in_order = self._failure is None
-            self._failure = self._failure or failure
+            self._failure = self._failure or failure.again()
             by_peer = isinstance(failure, ConnectionClosed) and failure.by_peer
             if in_order and not by_peer and not self._websocket.closed:
                 self._queue.append(disconnect_frame(failure.reason, failure.message))
@@ -360,7 +372,7 @@ class Connection:
         except asyncio.CancelledError:
             self._cut()
             raise
-        return self._failure or failure
+        return (self._failure or failure).again()
 
     async def _shut(self, *, in_order: bool) -> None:
         writer, pinger = self._tasks
@@ -378,8 +390,10 @@ class Connection:
             writer.cancel()
             await asyncio.wait(self._tasks)
             self._sending.close()
+            self._drop_queue()  # what refers to this connection is a circle, which lives until it is searched for
             if self._release is not None:
                 await self._release()
-        for task in self._tasks:
+        ended, self._tasks = self._tasks, []  # a task keeps where it was cancelled, and that what was sent
+        for task in ended:
             if not task.cancelled():
                 task.result()

@@ -7,6 +7,7 @@ or merely is of no use here; nothing is punished in this package.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
@@ -58,6 +59,12 @@ class WireError(Exception):
     def diagnostics(self) -> str:
         """Return `reason: message` on one line."""
         return " ".join(f"{self.reason}: {self.message}".split())
+
+    def again(self) -> Self:
+        """Return the same error as if nobody had raised it: one that is kept must not keep the frames it passed."""
+        other = type(self).__new__(type(self), *self.args)
+        other.__dict__.update(self.__dict__)
+        return other
 
 
 class PeerFault(WireError):

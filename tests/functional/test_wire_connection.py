@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +37,7 @@ from facechain.node.wire.messages import (
     Statements,
     Status,
 )
+from facechain.node.wire.session import Session
 from facechain.node.wire.transport import connect
 from support.deadline import eventually
 from support.wire import QUICK, Failures, listening, local_node, raw_peer
@@ -294,6 +296,44 @@ async def test_a_slow_reader_is_cut_off(tmp_path: Path) -> None:
         assert isinstance(error, PeerTimeout)
         assert error.reason == Reason.SLOW_READER
         await eventually(lambda: not listener.connections, seconds=SECONDS, what="the end of the connection")
+
+
+class Frame(bytes):
+    """Bytes that say when nobody holds them any more (a weak reference to bytes does not exist)."""
+
+    gone = 0
+
+    def __del__(self) -> None:
+        Frame.gone += 1
+
+
+async def test_what_waited_for_a_peer_that_does_not_read_is_free_when_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts = dataclasses.replace(QUICK, send_seconds=0.3, close_seconds=0.3)
+    made = 0
+    outgoing = Session.outgoing
+
+    def watched(session: Session, message: Message, now: float) -> bytes:
+        nonlocal made
+        made += 1
+        return Frame(outgoing(session, message, now))
+
+    async def flood(connection: Connection) -> None:
+        while True:
+            await connection.send(Statements(statements=(bytes(1 << 20),)))
+
+    monkeypatch.setattr(Session, "outgoing", watched)
+    monkeypatch.setattr(Frame, "gone", 0)
+    gc.collect()
+    gc.disable()  # a node with many objects searches for circles rarely
+    try:
+        async with listening(tmp_path, flood, timeouts=timeouts) as listener, raw_peer(listener.port):
+            await eventually(lambda: made > 2, seconds=SECONDS, what="frames that wait")
+            await eventually(lambda: not listener.connections, seconds=SECONDS, what="the end of the peer")
+            assert Frame.gone == made
+    finally:
+        gc.enable()
 
 
 async def test_a_receiver_learns_that_the_peer_does_not_read(tmp_path: Path) -> None:
