@@ -125,10 +125,15 @@ def test_resume_without_a_run_is_refused_and_leaves_nothing(cpu: Device, tmp_pat
 
 def test_a_training_state_from_before_a_field_came_is_taken_up(cpu: Device) -> None:
     old = Trainer(TINY, FACES.images, cpu)
+    old.run_step()
     state = old.state()
     config = json.loads(str(state["config"]))
     del config["schedule_images"], config["generator"]["family"]
-    Trainer(TINY, FACES.images, cpu).restore(state | {"config": json.dumps(config)})
+    again = Trainer(TINY, FACES.images, cpu)
+    again.restore(state | {"config": json.dumps(config)})
+    assert (again.step, again.images_seen) == (1, TINY.batch)
+    weights = zip(again.generator.parameters(), old.generator.parameters(), strict=True)
+    assert all(torch.equal(mine, other) for mine, other in weights)
 
 
 def test_tensorboard_shows_the_rows_and_the_samples(cpu: Device, tmp_path: Path) -> None:
