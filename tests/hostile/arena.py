@@ -57,6 +57,8 @@ from support.statements import revoke
 INSIDER, INSIDE_AUTHOR, REVOKED, TWO_FACED = keys(4, start=50)
 """The attacker's: a producer, a submitter, a submitter whose role is taken away before the first attack, and a producer
 who is needed where nobody said two things yet."""
+(BYSTANDER,) = keys(1, start=40)
+"""An honest author beside the one whose statements show during an attack that the network works."""
 AUTHORS: Final = keys(MAX_EQUIVOCATORS + 12, start=60)
 """More submitters of the attacker's."""
 GAPPED: Final = keys(3, start=300)
@@ -97,7 +99,7 @@ def found(now_ms: int) -> Genesis:
     """Return the network's genesis."""
     return make_genesis(
         producers=(PRODUCER, INSIDER, TWO_FACED),
-        submitters=(SUBMITTER, INSIDE_AUTHOR, REVOKED, *AUTHORS, *GAPPED),
+        submitters=(SUBMITTER, BYSTANDER, INSIDE_AUTHOR, REVOKED, *AUTHORS, *GAPPED),
         name="hostile",
         time_ms=now_ms - AGE_MS,
         spacing_ms=SPACING_MS,

@@ -8,12 +8,11 @@ from dataclasses import replace
 from facechain.consensus.block import Block, Body, Header, SealedHeader, body_root
 from facechain.node.wire import messages as wire
 from facechain.node.wire.limits import MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES
-from hostile.arena import HEARTBEAT_MS, INSIDE_AUTHOR, INSIDER, MAX_REORG, Arena, Mirror
+from hostile.arena import BYSTANDER, HEARTBEAT_MS, INSIDE_AUTHOR, INSIDER, MAX_REORG, Arena, Mirror
 from hostile.attacker import Answer, silent
 from hostile.attacks.headers import announcement_of, line, sealed_by, serving, showing
 from hostile.attacks.statements import HELD_RECEIPTS, receipts
 from hostile.registry import HELD, IGNORED, Seen, attack
-from support.chain import SUBMITTER
 
 BIG_BODY = 16 * 2**20
 
@@ -196,8 +195,8 @@ async def reorganised_statement(arena: Arena) -> Seen:
     mirror = await arena.learn()
     private = mirror.below(mirror.chain.tree.tip.height)
     async with arena.client(arena.victim) as client:
-        account = await client.account(SUBMITTER.public)
-        statement = arena.sign(SUBMITTER, arena.note(), sequence=account.next_sequence)
+        account = await client.account(BYSTANDER.public)
+        statement = arena.sign(BYSTANDER, arena.note(), sequence=account.next_sequence)
         await client.submit(statement)
         await client.wait(statement.id, confirmations=1, timeout_seconds=20)
         blocks = [sealed_at_once(arena, private) for _ in range(10)]
