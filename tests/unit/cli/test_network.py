@@ -15,8 +15,8 @@ from facechain.consensus.params import Params, Retarget, check_params
 from facechain.consensus.signing import LedgerKey
 from facechain.node.genesis_file import read_genesis
 from support.chain import PRODUCER
+from support.commands import Capture, failure
 
-Capture = pytest.CaptureFixture[str]
 ALICE, BOB = (LedgerKey.from_seed(bytes([number]) * 32).public for number in (1, 2))
 CAROL = PRODUCER.public
 FOREIGN = LedgerKey.from_seed(b"\x08" * 32).public
@@ -27,15 +27,6 @@ pytestmark = pytest.mark.usefixtures("data_dir")
 def init(out: Path | None, *more: str) -> list[str]:
     target = [] if out is None else ["--out", str(out)]
     return ["network", "init", "--name", "trial", *target, *more]
-
-
-def failure(capsys: Capture, *arguments: str) -> tuple[int, str]:
-    code = run(list(arguments))
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return code, err
 
 
 @pytest.mark.parametrize("name", PRESET_NAMES)

@@ -83,7 +83,7 @@ async def test_a_fault_in_dealing_with_a_peer_ends_that_connection_alone(
             async with peer_of(node, genesis) as peer:
                 await receive(peer, GetHeaders)
                 await peer.send(Headers(sealed_headers=()))
-                await gone(peer)
+                assert (await gone(peer)).reason == Reason.DONE, "no blame for a fault of this node"
         else:
             async with live_node(tmp_path / "other", genesis) as other:
                 node.node.peering.book.add_manual(other.addresses.peer.host, other.addresses.peer.port)
@@ -125,8 +125,10 @@ async def test_a_peer_that_asks_for_much_and_vanishes_is_forgotten(
         await receive(peer, Status)
         for _ in range(200):
             await peer.send(GetBody(block_hash=block.hash, start=0, with_leaves=True))
+        (link,) = node.node.hub.links.values()
         peer._cut()
         await node.until(lambda: not node.node.hub.links, 10)
+    assert link.waiting_bytes == 0, "nothing is kept for it"
     await is_well(node, genesis)
 
 
